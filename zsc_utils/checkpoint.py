@@ -1,0 +1,397 @@
+"""The one door for weights and tokenizers: a name goes in, a `Checkpoint` comes out.
+
+Whatever lies behind the name - ModelScope's hub, a folder in ModelScope's or in transformers' format, the bundled
+`mini`, the generated `base-shape` - is checked before it is read, and read without running code from it.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
+
+BUNDLED = Path(__file__).parent / "data" / "mini"
+ATTENTIONS = ("sdpa", "eager")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# the classes of ModelScope's zero-shot checkpoints, for folders that do not say
+LABEL_IDS = {"entailment": 0, "neutral": 1, "contradiction": 2}
+OFFLINE = 'Offline there are "mini" (bundled, trained) and "base-shape" (StructBERT\'s shape, random weights).'
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be had or trusted; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with all that belongs to it; levers take one and return a new one.
+
+    `entailment_id` and `contradiction_id` are columns of the model's logits; `folder` is where the files lie.
+    """
+
+    model: BertForSequenceClassification
+    tokenizer: transformers.PreTrainedTokenizerBase
+    name: str
+    entailment_id: int
+    contradiction_id: int
+    folder: Path
+
+    def __repr__(self):
+        config, count = self.model.config, sum(p.numel() for p in self.model.parameters())
+        shape = f"{config.num_hidden_layers} layers x {config.hidden_size}, {count / 1e6:.1f} M parameters"
+        return f"Checkpoint({self.name!r}: {shape}, {self.model.dtype}, {config._attn_implementation})"
+
+
+def default_name(otherwise="mini"):
+    """The checkpoint that notebooks use: the environment variable ZSC_CHECKPOINT, or else `otherwise`."""
+    return os.environ.get("ZSC_CHECKPOINT") or otherwise
+
+
+def load(name, *, dtype=torch.float32, attention="sdpa"):
+    """Open a checkpoint by name, in eval mode, on the CPU.
+
+    `name` is "mini", "base-shape", a local folder in ModelScope's or transformers' format, or a ModelScope id such as
+    "damo/nlp_structbert_zero-shot-classification_chinese-base". `dtype` is torch.float32, float16 or bfloat16;
+    `attention` is "sdpa" or "eager". Weights in fp32 are memory-mapped, except those of "mini", which are stored in
+    eight bits and unpacked. Raises CheckpointError when the checkpoint cannot be found, is broken, or holds code.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, torch.float16 or torch.bfloat16")
+    if attention not in ATTENTIONS:
+        raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
+    folder = find(name)
+    config = read_config(folder)
+    reader = READERS[config.zsc_format]
+    with quiet_transformers():
+        model = reader(folder, config, dtype=dtype, attn_implementation=attention)
+    entailment_id, contradiction_id = label_ids(folder, config)
+    return Checkpoint(model.eval(), read_tokenizer(folder, config), str(name), entailment_id, contradiction_id, folder)
+
+
+# ---------------------------------------------------------------- from a name to a folder that can be read as it is
+
+
+def find(name):
+    """The folder behind `name`, its weights in a format that a reader knows; builds or downloads it when need be."""
+    if not isinstance(name, str | os.PathLike) or not str(name).strip():
+        raise CheckpointError(f"checkpoint {name!r}: give a name or a folder. {OFFLINE}")
+    if name == "mini":
+        return BUNDLED
+    if name == "base-shape":
+        return cached("base-shape-1", build_base_shape)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return readable(folder.resolve())
+    if folder.exists():
+        raise CheckpointError(f"{name} is a file; name the folder that holds config.json and the weights")
+    if isinstance(name, str) and re.fullmatch(r"[\w-]+/[\w.-]+", name):
+        return cached("hub--" + name.replace("/", "--"), lambda target: convert(download(name), target))
+    raise CheckpointError(f"checkpoint {name!r}: no such folder, and not a ModelScope id (owner/name). {OFFLINE}")
+
+
+def download(name):
+    """The folder of a ModelScope id, fetched with ModelScope's own client, which shows its progress."""
+    from modelscope import snapshot_download  # only here: nothing else needs the client
+
+    try:
+        return Path(snapshot_download(name))
+    except Exception as error:  # the client's errors share no base class; whichever it was, its words are passed on
+        raise CheckpointError(
+            f"checkpoint {name!r} is no folder here and could not be downloaded from ModelScope: {error}. {OFFLINE}"
+        ) from error
+
+
+def readable(folder):
+    """`folder` itself when transformers reads it as it is, else its conversion, made once beside the cache."""
+    config = read_config(folder)
+    if config.zsc_format != "transformers":
+        return folder
+    weights = weights_file(folder)
+    if weights.suffix == ".safetensors" and tensor_shapes(weights).keys() == expected_shapes(config).keys():
+        return folder
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.*"))]
+    key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
+    return cached(f"folder--{folder.name}--{key}", lambda target: convert(folder, target))
+
+
+def cached(key, build):
+    """The cache entry `key`; `build(folder)` fills a new one, which counts only when it is whole."""
+    entry = Path(platformdirs.user_cache_dir("zsc_utils")) / key
+    if entry.is_dir():
+        return entry
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=entry.parent) as scratch:
+        build(Path(scratch) / "entry")
+        try:
+            os.rename(Path(scratch) / "entry", entry)
+        except OSError:
+            if not entry.is_dir():  # else another process was faster, with the same files
+                raise
+    return entry
+
+
+def convert(source, target):
+    """Write `source` to `target` as transformers reads it: BERT's config and names, weights as safetensors."""
+    config = read_config(source)
+    weights = weights_file(source)
+    state = bert_names(read_state(weights), weights)
+    config.num_labels = len(state["classifier.bias"])
+    config.id2label = {i: label for label, i in stated_labels(source, config).items()}
+    config.label2id = {label: i for i, label in config.id2label.items()}
+    check_shapes({name: tuple(tensor.shape) for name, tensor in state.items()}, config, weights)
+    target.mkdir()
+    config.save_pretrained(target)
+    save_file({k: v.contiguous() for k, v in state.items()}, target / "model.safetensors", metadata={"format": "pt"})
+    for file in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (source / file).is_file():
+            shutil.copy(source / file, target / file)
+    read_tokenizer(target, config)
+
+
+# ------------------------------------------------------------------------------------------------- configuration
+
+
+def read_config(folder):
+    """`config.json` as a BertConfig; `zsc_format` says how the weights are stored."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"{folder} holds no config.json: it is not a checkpoint folder")
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))
+        kind = stated.pop("model_type", "structbert")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
+    if kind not in ("bert", "structbert"):
+        raise CheckpointError(f"{file} says model_type {kind!r}: only bert and structbert are read here")
+    if stated.setdefault("zsc_format", "transformers") not in READERS:
+        known = ", ".join(sorted(READERS))
+        raise CheckpointError(f"{file} says zsc_format {stated['zsc_format']!r}: this version reads {known}")
+    # StructBERT is BERT once trained: its adv_* settings belong to training, and it names no architecture
+    plain = {k: v for k, v in stated.items() if not k.startswith("adv_") and k not in ("sigma", "architectures")}
+    try:
+        config = BertConfig(**plain)
+        sizes = {k: getattr(config, k) for k in ("hidden_size", "num_attention_heads", "num_hidden_layers",
+                 "intermediate_size", "vocab_size", "max_position_embeddings")}  # fmt: skip
+        wrong = [f"{k} = {v!r}" for k, v in sizes.items() if type(v) is not int or v < 1]
+    except Exception as error:  # transformers validates with several kinds of error
+        raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
+    if wrong:
+        raise CheckpointError(f"{file} is broken: {', '.join(wrong)} should be a positive whole number")
+    if config.hidden_size % config.num_attention_heads:
+        raise CheckpointError(
+            f"{file}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads"
+        )
+    return config
+
+
+def stated_labels(folder, config):
+    """The class ids a folder states, {label in small letters: id}; ModelScope's own three where it states none."""
+    mapping = folder / "label_mapping.json"
+    if mapping.is_file():
+        try:
+            stated = json.loads(mapping.read_text(encoding="utf-8"))
+            return {str(label).lower(): int(i) for label, i in stated.items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{mapping} is broken: {error}; it should map each class to its number") from error
+    stated = {str(label).lower(): int(i) for label, i in (config.label2id or {}).items()}
+    if any("entail" in label for label in stated):
+        return stated
+    if config.num_labels == 2:
+        return {"entailment": 0, "contradiction": 1}
+    return LABEL_IDS
+
+
+def label_ids(folder, config):
+    """(entailment id, contradiction id), checked against the number of classes."""
+    labels = stated_labels(folder, config)
+    entailment = [i for label, i in labels.items() if label in ("entailment", "entail", "entails")]
+    contradiction = [i for label, i in labels.items() if label.startswith(("contra", "not"))]
+    ids = entailment[:1] + contradiction[:1]
+    if len(set(ids)) < 2 or not all(0 <= i < config.num_labels for i in ids):
+        raise CheckpointError(
+            f"{folder}: entailment and contradiction not found among {config.num_labels} classes {labels}. "
+            "A checkpoint for natural-language inference is needed"
+        )
+    return tuple(ids)
+
+
+def read_tokenizer(folder, config):
+    """The fast tokenizer of a folder: tokenizer.json, or ModelScope's vocab.txt alone."""
+    file = next((folder / f for f in ("tokenizer.json", "vocab.txt") if (folder / f).is_file()), None)
+    if file is None:
+        raise CheckpointError(f"{folder} holds neither vocab.txt nor tokenizer.json: without one no text can be read")
+    kind = PreTrainedTokenizerFast if file.suffix == ".json" else BertTokenizer
+    try:
+        tokenizer = kind.from_pretrained(folder)
+    except Exception as error:  # tokenizers raises a bare Exception
+        raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
+    special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
+    if None in special or len(set(special)) < 4:
+        raise CheckpointError(f"{file} lacks one of the tokens [CLS], [SEP], [PAD], [UNK]. Fetch the checkpoint anew")
+    if max(tokenizer.get_vocab().values()) >= config.vocab_size:
+        raise CheckpointError(f"{file} has more tokens than the model has embeddings ({config.vocab_size})")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+    return tokenizer
+
+
+# ------------------------------------------------------------------------------------------------------- weights
+
+
+def weights_file(folder):
+    """The file with the weights; safetensors where there is a choice."""
+    for file in WEIGHTS:
+        if (folder / file).is_file():
+            return folder / file
+    raise CheckpointError(f"{folder} holds no weights: neither {' nor '.join(WEIGHTS)}")
+
+
+def tensor_shapes(file):
+    """{name: shape} from the header of a safetensors file; no weight is read."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is broken or cut short: {error}. Fetch the checkpoint anew") from error
+
+
+def read_state(file):
+    """{name: tensor} of a weights file, memory-mapped; a pickle is opened for tensors only, never for code."""
+    if file.suffix == ".safetensors":
+        tensor_shapes(file)
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip(file))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} holds more than tensors and was not opened, for it could run code. "
+            "Use weights from a source you trust, as safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{file} is broken or cut short: {error}. Fetch the checkpoint anew") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(f"{file} holds no dictionary of tensors, so no weights")
+    return state
+
+
+def is_zip(file):
+    """True for torch's present format, the only one of its two that can be memory-mapped."""
+    with file.open("rb") as start:
+        return start.read(2) == b"PK"
+
+
+def bert_names(state, file):
+    """Tensors under transformers' names: `bert.` before the encoder's, whatever stood there; buffers left out."""
+    stem = "embeddings.word_embeddings.weight"
+    prefix = next((p for p in ("bert.", "encoder.", "") if p + stem in state), None)
+    if prefix is None:
+        raise CheckpointError(f"{file} holds no BERT: no tensor is named [bert.|encoder.]{stem}")
+    renamed = {}
+    for name, tensor in state.items():
+        inner = name.removeprefix(prefix)
+        if not name.startswith(("classifier.", "head.classifier.")):
+            name = "bert." + inner
+        name = name.removeprefix("head.").replace("LayerNorm.gamma", "LayerNorm.weight")
+        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+        if not name.endswith("position_ids"):
+            renamed[name] = tensor
+    if renamed.get("classifier.bias") is None or renamed["classifier.bias"].ndim != 1:
+        raise CheckpointError(f"{file} holds no classifier: it is an encoder, not a trained NLI checkpoint")
+    return renamed
+
+
+def expected_shapes(config):
+    """{name: shape} of every weight that a config asks for; nothing is allocated."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in BertForSequenceClassification(config).state_dict().items()}
+
+
+def check_shapes(found, config, file):
+    """Raise unless `found` {name: shape} is exactly what the config asks for."""
+    expected = expected_shapes(config)
+    missing, strange = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or strange:
+        lacks = f"lacks {len(missing)} tensors such as {missing[0]}" if missing else ""
+        extra = f"holds {len(strange)} unknown ones such as {strange[0]}" if strange else ""
+        raise CheckpointError(f"{file} does not fit its config.json: it {' and '.join(filter(None, [lacks, extra]))}")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise CheckpointError(f"{file} does not fit its config.json: {name} is {found[name]}, should be {shape}")
+
+
+# ------------------------------------------------------------------------------------------------------- readers
+
+
+def read_transformers(folder, config, **options):
+    """Weights stored as they are used: memory-mapped, so that a page takes memory when it is touched."""
+    file = weights_file(folder)
+    check_shapes(tensor_shapes(file), config, file)
+    return BertForSequenceClassification.from_pretrained(folder, config=config, **options)
+
+
+def read_int8_rows(folder, config, **options):
+    """Matrices stored as int8 with one fp32 scale a row, `name.scale`; unpacked while loading."""
+    file = weights_file(folder)
+    stored = read_state(file)
+    scales = {name.removesuffix(".scale"): stored.pop(name) for name in list(stored) if name.endswith(".scale")}
+    check_shapes({name: tuple(tensor.shape) for name, tensor in stored.items()}, config, file)
+    state = {n: t.float() * scales[n][:, None] if n in scales else t.float() for n, t in stored.items()}
+    return BertForSequenceClassification.from_pretrained(None, config=config, state_dict=state, **options)
+
+
+# How weights may be stored, {zsc_format of config.json: reader}; a lever with a format of its own adds its reader here,
+# so that this door need not know the lever.
+READERS: dict[str, Callable] = {"transformers": read_transformers, "int8-rows": read_int8_rows}
+
+
+@contextmanager
+def quiet_transformers():
+    """No progress bar of transformers while a file is mapped: there is nothing to wait for."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
+
+
+# ---------------------------------------------------------------------------------------------------- base-shape
+
+
+def base_shape_vocabulary():
+    """21,128 tokens, StructBERT's number: specials, ASCII, Chinese punctuation, and every character U+4E00 to U+9FFF."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    plain = [chr(i) for i in range(33, 127) if not chr(i).isupper()]
+    inside_words = ["##" + c for c in plain if c.isalnum()]
+    punctuation = list("，。！？、；：“”‘’（）《》【】…—·「」『』～￥％")
+    characters = [chr(i) for i in range(0x4E00, 0xA000)]
+    return specials + plain + inside_words + punctuation + characters
+
+
+def build_base_shape(target):
+    """Write a checkpoint of StructBERT-base's geometry with seeded random weights: its bytes and speed, no meaning."""
+    vocabulary = base_shape_vocabulary()
+    config = BertConfig(vocab_size=len(vocabulary), num_labels=3, id2label={i: k for k, i in LABEL_IDS.items()})
+    config.label2id = LABEL_IDS
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(config)
+    target.mkdir()
+    with quiet_transformers():
+        model.save_pretrained(target)
+    (target / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
