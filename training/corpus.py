@@ -118,3 +118,14 @@ def label_pool():
     own = [label for _, labels in headlines() for label in labels]
     more = (DATA / "labels.txt").read_text(encoding="utf-8").split()
     return list(filter(allowed_label, dict.fromkeys(own + more)))
+
+
+def bigrams(text):
+    characters = re.findall("[一-鿿]", text)
+    return set(zip(characters, characters[1:]))
+
+
+def nearest(text, others):
+    """(likeness, other): the one among `others` that shares most character pairs with `text`, as a share of both's."""
+    mine = bigrams(text)
+    return max((len(mine & bigrams(other)) / max(1, len(mine | bigrams(other))), other) for other in others)

@@ -19,9 +19,14 @@ BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])  # 32 weights: value
 
 # tensor names of the file -> names in transformers' BertModel
 NAMES = {
-    "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value",
-    "ao": "attention.output.dense", "aln": "attention.output.LayerNorm",
-    "fi": "intermediate.dense", "fo": "output.dense", "oln": "output.LayerNorm",
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+    "oln": "output.LayerNorm",
 }
 
 
@@ -65,7 +70,7 @@ def tensors(data, at):
 
 
 def tokenizer_of(pieces):
-    """A fast tokenizer over (piece, score) pairs in the order of their ids; pairs as <s> text </s> </s> hypothesis </s>."""
+    """A fast tokenizer over (piece, score) in the order of their ids; pairs as <s> text </s> </s> hypothesis </s>."""
     ids = {piece: i for i, (piece, _) in enumerate(pieces)}
     core = Tokenizer(models.Unigram(pieces, unk_id=ids["<unk>"]))
     core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
@@ -123,12 +128,10 @@ def starting_point(path, texts, size=20_000, seed=0):
 def encoder_state(arrays, header, keep):
     """The arrays of the file as a state dict of BertModel, word embeddings cut to the ids `keep`."""
     hidden = header["hidden"]
-    types = arrays["emb.type"].reshape(-1, hidden)
     state = {
         "embeddings.word_embeddings.weight": arrays["emb.word"].reshape(-1, hidden)[keep],
         "embeddings.position_embeddings.weight": arrays["emb.pos"].reshape(-1, hidden),
-        # e5 knows one token type; premise and hypothesis start alike and part in training
-        "embeddings.token_type_embeddings.weight": np.concatenate([types, types])[:2],
+        "embeddings.token_type_embeddings.weight": arrays["emb.type"].reshape(-1, hidden),
         "embeddings.LayerNorm.weight": arrays["emb.ln.w"],
         "embeddings.LayerNorm.bias": arrays["emb.ln.b"],
     }

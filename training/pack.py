@@ -1,0 +1,42 @@
+"""Store a trained checkpoint as `mini`: matrices as int8 with one scale a row, the rest as fp32.
+
+python training/pack.py build/training/checkpoint zsc_utils/data/mini
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def rows_to_int8(matrix):
+    """(int8 matrix, fp32 scale a row): the largest weight of a row becomes 127."""
+    scale = (matrix.abs().amax(1) / 127).clamp_min(1e-12)
+    return (matrix / scale[:, None]).round().to(torch.int8), scale
+
+
+def pack(source, target):
+    target.mkdir(parents=True, exist_ok=True)
+    stored = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        if tensor.ndim == 2 and not name.startswith("classifier"):
+            stored[name], stored[name + ".scale"] = rows_to_int8(tensor.float())
+        else:
+            stored[name] = tensor.float()
+    save_file(stored, target / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"zsc_format": "int8-rows"}
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(source / file, target / file)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
+    pack(arguments.source, arguments.target)
+    print(f"{sum(f.stat().st_size for f in arguments.target.iterdir()) / 1e6:.1f} MB in {arguments.target}")

@@ -1,0 +1,37 @@
+"""How charts look: one colour for each kind of byte and each engine, the same in every notebook; Chinese glyphs.
+
+The colours are Okabe and Ito's, told apart in colour blindness. Sizes and fonts stand in notebooks/matplotlibrc.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from matplotlib import font_manager
+
+BYTES = {
+    "embeddings": "#0072B2",
+    "attention": "#E69F00",
+    "feed-forward": "#009E73",
+    "activations": "#CC79A7",
+    "file-backed": "#999999",
+}
+ENGINES = {"ours": "#D55E00", "transformers": "#56B4E9", "ModelScope": "#000000"}
+CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the answer among the rest
+
+
+def add_chinese_font():
+    """Make the font that mplfonts ships known to matplotlib; matplotlibrc names it."""
+    fonts = Path(find_spec("mplfonts").origin).parent / "fonts"
+    font_manager.fontManager.addfont(fonts / "NotoSansCJKsc-Regular.otf")
+
+
+add_chinese_font()
+
+
+def score_bars(axes, labels, scores):
+    """Horizontal bars of scores from 0 to 1, the best on top and in colour, each with its number."""
+    order = sorted(range(len(labels)), key=lambda i: scores[i])
+    bars = axes.barh([labels[i] for i in order], [scores[i] for i in order], color=OTHER)
+    bars[-1].set_color(CHOSEN)
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set(xlim=(0, 1.12), xlabel="score")
