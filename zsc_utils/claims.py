@@ -33,9 +33,9 @@ def read(file=LEDGER):
 
 
 def table(claims):
-    """The claims as lines of text: section, claim, the article's figure, verdict, deciding notebook."""
-    rows = [("§", "claim", "figure", "verdict", "decided in")]
-    rows += [(c.section, c.says, c.figure, c.verdict, c.notebook) for c in claims]
+    """The claims as lines of text: section, claim, the article's figure, verdict, number of the deciding notebook."""
+    rows = [("§", "claim", "the article says", "verdict", "in")]
+    rows += [(c.section, c.says, c.figure, c.verdict, c.notebook[:2]) for c in claims]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))

@@ -1,0 +1,92 @@
+"""The two ways in ask for the same things, all of them used; no room imports upward; the style is kept."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PINS = PYPROJECT["dependencies"] + PYPROJECT["optional-dependencies"]["notebooks"]
+# what a use looks like where it is no import
+USED_AS = {"jupyterlab": "jupyter lab", "nbval": "--nbval", "ruff": '"ruff"', "pyyaml": "import yaml",
+           "ipywidgets": "tqdm.notebook"}  # fmt: skip
+FLOORS = {"checkpoint": 1, "memory": 1, "quantization": 2, "batching": 2, "attention": 2, "offloading": 2,
+          "classifier": 3, "scaling": 3}  # fmt: skip
+SIDE = {"samples", "plots", "claims"}
+
+
+def conda_pins():
+    stated = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    return next(entry["pip"] for entry in stated if isinstance(entry, dict)), stated
+
+
+def test_conda_and_pip_ask_for_the_same():
+    pins, stated = conda_pins()
+    assert pins == PINS
+    assert "python=" + PYPROJECT["requires-python"].removeprefix(">=") in stated
+
+
+def test_the_pins_fit_together(tmp_path):
+    """pip's resolver accepts the pip section, offline: what is pinned is what is installed, and nothing conflicts."""
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("\n".join(conda_pins()[0]))
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", listed]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Would install" not in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("pin", PINS)
+def test_every_dependency_is_pinned_and_used(pin):
+    name, version = pin.split("==")
+    assert re.fullmatch(r"\d+(\.\d+)+", version)
+    sources = [*ROOT.glob("zsc_utils/*.py"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("scripts/*.py"),
+               *ROOT.glob("tests/*.py"), ROOT / "Makefile"]  # fmt: skip
+    module = name.replace("-", "_")
+    use = re.escape(USED_AS[name]) if name in USED_AS else rf'(import|from) {module}\b|find_spec\("{module}"\)'
+    assert any(re.search(use, file.read_text(encoding="utf-8")) for file in sources), f"{name} is used nowhere"
+
+
+def our_imports(file):
+    """Rooms of zsc_utils that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "zsc_utils":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zsc_utils."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("zsc_utils."))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "zsc_utils").glob("[!_]*.py")), ids=lambda file: file.stem)
+def test_no_stairs_upward(file):
+    floor = FLOORS.get(file.stem, 2)
+    assert file.stem in FLOORS or file.stem in SIDE, f"{file.stem} stands on no floor"
+    for room in our_imports(file):
+        assert room not in SIDE and FLOORS[room] < floor, f"{file.stem} imports {room}"
+
+
+@pytest.mark.parametrize("check", [["check"], ["format", "--check"]])
+def test_style(check):
+    command = [sys.executable, "-m", "ruff", *check, "."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_absolute_path_in_the_project():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    for name in filter(None, listed):
+        if name.endswith((".py", ".md", ".toml", ".yml", "Makefile", ".json", ".jsonl")) and (ROOT / name).is_file():
+            found = re.findall(r"/(?:home|root|Users|work)/[\w.-]+", (ROOT / name).read_text(encoding="utf-8"))
+            assert name == "tests/test_environment.py" or not found, f"{name}: {found[:3]}"
+
+
+def test_progress_bars_of_other_libraries_work_in_notebooks():
+    """tqdm.auto, which transformers and modelscope use, takes tqdm.notebook without a warning: ipywidgets is there."""
+    code = "import warnings; warnings.simplefilter('error'); import tqdm.notebook; assert tqdm.notebook.IProgress"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
