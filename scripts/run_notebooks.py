@@ -5,6 +5,7 @@ Executed copies go to build/notebooks/, pages with an index to build/site/. The 
 
 import argparse
 import html
+import os
 import sys
 from pathlib import Path
 
@@ -89,6 +90,11 @@ def main():
     parser.add_argument("--output", type=Path, default=ROOT / "build", help="folder for what is written")
     parser.add_argument("--save", action="store_true", help="also keep the outputs in the notebooks themselves")
     arguments = parser.parse_args()
+    checkpoint = os.environ.get("ZSC_CHECKPOINT")
+    if (
+        checkpoint and Path(checkpoint).is_dir()
+    ):  # notebooks run in their own folder: a relative path would lead elsewhere
+        os.environ["ZSC_CHECKPOINT"] = str(Path(checkpoint).resolve())
     files = sorted(arguments.notebooks.glob("*.ipynb"))
     if not files:
         sys.exit(f"no notebook in {arguments.notebooks}")

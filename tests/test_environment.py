@@ -1,7 +1,9 @@
 """The two ways in ask for the same things, all of them used; no room imports upward; the style is kept."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -90,3 +92,29 @@ def test_progress_bars_of_other_libraries_work_in_notebooks():
     """tqdm.auto, which transformers and modelscope use, takes tqdm.notebook without a warning: ipywidgets is there."""
     code = "import warnings; warnings.simplefilter('error'); import tqdm.notebook; assert tqdm.notebook.IProgress"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def make(folder, *words):
+    """What make would do, without doing it."""
+    return subprocess.run(["make", "-n", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("target", ["run", "test", "lab"])
+def test_each_target_sets_up_when_the_environment_is_missing_or_stale(tmp_path, target):
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    first = make(tmp_path, target)
+    assert (
+        first.index("-m venv") < first.index(f"install --disable-pip-version-check {PINS[0]}") < first.index("-e '.[")
+    )
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "ready").touch()
+    assert "pip" not in make(tmp_path, target)
+    later = (tmp_path / ".venv" / "ready").stat().st_mtime + 10
+    os.utime(tmp_path / "pyproject.toml", (later, later))
+    assert "pip" in make(tmp_path, target)
+
+
+def test_continuous_integration_runs_the_readme_s_command():
+    assert "exec make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
