@@ -39,9 +39,15 @@ def code_cells(notebook):
 
 
 def execute(file, notebook, bar):
-    """Run every cell of `notebook` in its own folder; `bar` names the notebook and the cell and counts cells."""
+    """Run every cell of `notebook` in its own folder; `bar` names the notebook and the cell, and counts cells.
+
+    Exits with the cell and the error when one fails.
+    """
+    current = None
 
     def starting(cell, cell_index):
+        nonlocal current
+        current = cell
         bar.set_description(f"{file.stem} · {cell.get('id', cell_index)}")
 
     def done(cell, cell_index, execute_reply):
@@ -51,15 +57,13 @@ def execute(file, notebook, bar):
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}},
         on_cell_execute=starting, on_cell_executed=done,
     )  # fmt: skip
-    client.execute()
-
-
-def explain(file, notebook, error):
-    """Which cell failed, its code and its error, as text."""
-    cell = next((c for c in reversed(code_cells(notebook)) if c.get("outputs") or c.get("execution_count")), None)
-    where = f"{file.name}, cell {cell.get('id')!r}:\n{cell.source}\n" if cell else f"{file.name}:\n"
-    what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
-    return f"\nFAILED in {where}\n{what}"
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        bar.close()
+        where = f"cell {current.get('id')!r}:\n{current.source}\n" if current else "before its first cell"
+        what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
+        sys.exit(f"\nFAILED in {file.name}, {where}\n{what}")
 
 
 def write_page(notebook, title, file):
@@ -105,11 +109,7 @@ def main():
     entries = []
     with tqdm(total=sum(len(code_cells(n)) for n in notebooks), unit="cell") as bar:
         for file, notebook in zip(files, notebooks):
-            try:
-                execute(file, notebook, bar)
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                bar.close()
-                sys.exit(explain(file, notebook, error))
+            execute(file, notebook, bar)
             nbformat.write(tidy(notebook), executed / file.name)
             if arguments.save:
                 nbformat.write(notebook, file)

@@ -35,7 +35,7 @@ def test_modelscope_folder_becomes_bert_with_its_own_weights(oracle):
 
 def test_converted_once_then_read_from_the_cache(oracle_copy, empty_cache, monkeypatch):
     first = zsc.load(oracle_copy)
-    assert first.folder.parent == empty_cache and (first.folder / "model.safetensors").is_file()
+    assert first.folder.parent.parent == empty_cache and (first.folder / "model.safetensors").is_file()
     monkeypatch.setattr(checkpoint, "convert", lambda *_: pytest.fail("converted again"))
     assert zsc.load(str(oracle_copy)).folder == first.folder
 
@@ -64,6 +64,14 @@ def test_old_layer_norm_names_and_modelscope_safetensors(oracle, oracle_copy):
     save_file(old, oracle_copy / "model.safetensors")
     (oracle_copy / "pytorch_model.bin").unlink()
     assert torch.equal(logits(zsc.load(oracle_copy)), logits(oracle))
+
+
+def test_a_modelscope_config_need_not_state_the_number_of_classes(oracle, oracle_copy):
+    shutil.copy(oracle.folder / "model.safetensors", oracle_copy)
+    (oracle_copy / "pytorch_model.bin").unlink()
+    damage(oracle_copy / "config.json", num_labels=None)
+    ckpt = zsc.load(oracle_copy)
+    assert torch.equal(logits(ckpt), logits(oracle)) and ckpt.model.config.num_labels == 3
 
 
 def test_transformers_folder_is_read_where_it_lies(oracle, tmp_path, empty_cache):
@@ -109,14 +117,15 @@ def test_fp32_weights_are_mapped_from_the_file(oracle):
         assert any(a <= parameter.data_ptr() < b for a, b in spans)
 
 
-def seconds(action):
-    """The shortest of three runs."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def times_faster(action, yardstick):
+    """How many times `action` goes into `yardstick`: medians of five, interleaved."""
+    seconds = {action: [], yardstick: []}
+    for _ in range(5):
+        for call, spent in seconds.items():
+            start = time.perf_counter()
+            call()
+            spent.append(time.perf_counter() - start)
+    return sorted(seconds[yardstick])[2] / sorted(seconds[action])[2]
 
 
 def base_from_nothing():
@@ -127,7 +136,7 @@ def base_from_nothing():
 def test_base_shape_is_structbert_base_and_loads_fast():
     ckpt = zsc.load("base-shape")
     assert sum(p.numel() for p in ckpt.model.parameters()) == 102_269_955
-    assert seconds(lambda: zsc.load("base-shape")) < 0.3 * seconds(base_from_nothing)
+    assert times_faster(lambda: zsc.load("base-shape"), base_from_nothing) > 3
 
 
 def test_base_shape_makes_one_token_of_every_chinese_character(tmp_path):
@@ -155,7 +164,7 @@ def test_base_shape_is_the_same_on_every_build(tmp_path, monkeypatch):
 
 def test_mini_is_bundled_and_loads_fast(mini):
     ckpt = zsc.load("mini")
-    assert seconds(lambda: zsc.load("mini")) < 0.6 * seconds(base_from_nothing)
+    assert times_faster(lambda: zsc.load("mini"), base_from_nothing) > 1.5
     assert (ckpt.entailment_id, ckpt.contradiction_id) == (0, 2)
     assert sum(f.stat().st_size for f in ckpt.folder.iterdir()) <= 32_000_000
 
@@ -178,7 +187,7 @@ def test_half_built_entries_never_count(empty_cache):
 
     with pytest.raises(KeyboardInterrupt):
         checkpoint.cached("entry", breaks)
-    assert list(empty_cache.iterdir()) == []
+    assert list(empty_cache.glob("*/*")) == []
     assert checkpoint.cached("entry", lambda target: target.mkdir()).is_dir()
 
 
@@ -204,13 +213,30 @@ def test_hub_download_is_converted_and_needed_once(empty_cache, monkeypatch, ora
 
 
 def test_no_network_names_the_offline_choices(empty_cache, monkeypatch):
-    def unreachable(name):
+    def unreachable(name, local_files_only=False):
         raise ConnectionError("name resolution failed")
 
     monkeypatch.setattr("modelscope.snapshot_download", unreachable)
     with pytest.raises(zsc.CheckpointError, match='resolution failed.*"mini".*"base-shape"'):
         zsc.load("damo/nlp_structbert_zero-shot-classification_chinese-base")
-    assert list(empty_cache.iterdir()) == []
+    assert list(empty_cache.glob("*/*")) == []
+
+
+def test_no_network_but_a_download_of_another_day(empty_cache, monkeypatch, oracle):
+    def cached_only(name, local_files_only=False):
+        if not local_files_only:
+            raise ConnectionError("name resolution failed")
+        return str(ORACLE)
+
+    monkeypatch.setattr("modelscope.snapshot_download", cached_only)
+    assert torch.equal(logits(zsc.load("damo/some-model")), logits(oracle))
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(zsc.CheckpointError, match="cannot be written.*XDG_CACHE_HOME"):
+        zsc.load(ORACLE)
 
 
 # ------------------------------------------------------------------------------------------------ what it refuses
@@ -248,12 +274,19 @@ def damage(file, **changes):
         ('{"model_type": "structbert", "hidden_size": "wide"}', "config.json is broken"),
         ('{"model_type": "structbert", "num_hidden_layers": 0}', "num_hidden_layers = 0"),
         ('{"zsc_format": "int3"}', "zsc_format 'int3'"),
+        ('{"model_type": "structbert", "hidden_act": "foo"}', "config.json is broken"),
+        ('{"model_type": "structbert", "hidden_dropout_prob": 7}', "config.json is broken"),
     ],
 )
 def test_broken_config(oracle_copy, text, message):
     (oracle_copy / "config.json").write_text(text)
     with pytest.raises(zsc.CheckpointError, match=message):
         zsc.load(oracle_copy)
+
+
+def test_config_cannot_make_another_model_of_it(oracle, oracle_copy):
+    damage(oracle_copy / "config.json", is_decoder=True, return_dict=False, attn_implementation="x", output_hidden=1)
+    assert torch.equal(logits(zsc.load(oracle_copy)), logits(oracle))
 
 
 def test_hidden_size_that_the_heads_do_not_divide(oracle_copy):
@@ -295,18 +328,36 @@ def test_vocabulary_without_the_special_tokens(oracle_copy, words):
 def test_vocabulary_larger_than_the_embeddings(oracle_copy):
     with (oracle_copy / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("龘\n靐\n")
-    with pytest.raises(zsc.CheckpointError, match="more tokens than the model has embeddings .282."):
+    with pytest.raises(zsc.CheckpointError, match="284 tokens, the model 282 embeddings"):
         zsc.load(oracle_copy)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
-@pytest.mark.parametrize("kind", ["pytorch_model.bin", "model.safetensors"])
+def test_vocabulary_cut_short(oracle_copy):
+    file = oracle_copy / "vocab.txt"
+    file.write_text("\n".join(file.read_text("utf-8").splitlines()[:200]) + "\n", encoding="utf-8")
+    with pytest.raises(zsc.CheckpointError, match="200 tokens, the model 282 embeddings"):
+        zsc.load(oracle_copy)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.005, 0.02, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["pytorch_model.bin", "old pytorch_model.bin", "model.safetensors"])
 def test_truncated_weights(oracle, oracle_copy, kind, share):
+    file = oracle_copy / kind.split()[-1]
     if kind == "model.safetensors":
-        shutil.copy(oracle.folder / kind, oracle_copy / kind)
-    file = oracle_copy / kind
+        shutil.copy(oracle.folder / kind, file)
+    if kind.startswith("old"):
+        torch.save(torch.load(file, weights_only=True), file, _use_new_zipfile_serialization=False)
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
-    with pytest.raises(zsc.CheckpointError, match="broken or cut short|holds more than tensors"):
+    # an old file that ends within the name of a class looks as if it asked for a strange one
+    message = "broken(,| or) cut short" + "|could run code" * kind.startswith("old")
+    with pytest.raises(zsc.CheckpointError, match=message):
+        zsc.load(oracle_copy)
+
+
+def test_a_pointer_instead_of_weights(oracle_copy):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 409100000\n"
+    (oracle_copy / "pytorch_model.bin").write_text(pointer)
+    with pytest.raises(zsc.CheckpointError, match=f"no file of weights .{len(pointer)} bytes."):
         zsc.load(oracle_copy)
 
 
@@ -326,7 +377,9 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(oracle_copy, tmp_path, w
         file.write_bytes(pickle.dumps(load))
     else:
         torch.save(load, file, _use_new_zipfile_serialization=writer == "zip")
-    with pytest.raises(zsc.CheckpointError, match="not opened, for it could run code"):
+    # of a bare pickle torch reads too little to say what is in it; refused all the same
+    message = "no file of weights" if writer == "pickle" else "not opened, for it could run code"
+    with pytest.raises(zsc.CheckpointError, match=message):
         zsc.load(oracle_copy)
     assert not mark.exists()
 
@@ -353,6 +406,28 @@ def test_label_mappings_without_entailment_and_contradiction(oracle_copy, mappin
     (oracle_copy / "label_mapping.json").write_text(mapping, encoding="utf-8")
     with pytest.raises(zsc.CheckpointError, match="contradiction not found|label_mapping.json is broken"):
         zsc.load(oracle_copy)
+
+
+@pytest.mark.parametrize("names", ["负面 中性 正面", "体育 财经 科技"])
+def test_a_classifier_of_something_else_is_refused(oracle, tmp_path, names):
+    oracle.model.save_pretrained(tmp_path)
+    oracle.tokenizer.save_pretrained(tmp_path)
+    labels = {str(i): name for i, name in enumerate(names.split())}
+    damage(tmp_path / "config.json", id2label=labels, label2id={name: int(i) for i, name in labels.items()})
+    with pytest.raises(zsc.CheckpointError, match="contradiction not found among 3 classes.*A checkpoint for natural"):
+        zsc.load(tmp_path)
+
+
+def test_chinese_names_of_the_classes(oracle, tmp_path):
+    oracle.model.save_pretrained(tmp_path)
+    oracle.tokenizer.save_pretrained(tmp_path)
+    damage(
+        tmp_path / "config.json",
+        id2label={"0": "矛盾", "1": "中立", "2": "蕴含"},
+        label2id={"矛盾": 0, "中立": 1, "蕴含": 2},
+    )
+    ckpt = zsc.load(tmp_path)
+    assert (ckpt.entailment_id, ckpt.contradiction_id) == (2, 0)
 
 
 def test_int8_rows_without_a_scale_or_with_a_wrong_shape(mini, tmp_path):

@@ -15,9 +15,11 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PINS = PYPROJECT["dependencies"] + PYPROJECT["optional-dependencies"]["notebooks"]
-# what a use looks like where it is no import
-USED_AS = {"jupyterlab": "jupyter lab", "nbval": "--nbval", "ruff": '"ruff"', "pyyaml": "import yaml",
-           "ipywidgets": "tqdm.notebook"}  # fmt: skip
+# where a dependency that is not imported by name is used
+USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
+           "ruff": ("tests/test_environment.py", "-m\", \"ruff\""),
+           "pyyaml": ("tests/test_environment.py", "yaml.safe_load(("),
+           "ipywidgets": ("tests/test_environment.py", "import tqdm.notebook; assert")}  # fmt: skip
 FLOORS = {"checkpoint": 1, "memory": 1, "quantization": 2, "batching": 2, "attention": 2, "offloading": 2,
           "classifier": 3, "scaling": 3}  # fmt: skip
 SIDE = {"samples", "plots", "claims"}
@@ -47,10 +49,14 @@ def test_the_pins_fit_together(tmp_path):
 def test_every_dependency_is_pinned_and_used(pin):
     name, version = pin.split("==")
     assert re.fullmatch(r"\d+(\.\d+)+", version)
+    if name in USED_AS:
+        file, use = USED_AS[name]
+        assert (ROOT / file).read_text(encoding="utf-8").count(use) >= 1 + file.endswith("test_environment.py")
+        return
     sources = [*ROOT.glob("zsc_utils/*.py"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("scripts/*.py"),
-               *ROOT.glob("tests/*.py"), ROOT / "Makefile"]  # fmt: skip
+               *ROOT.glob("tests/*.py")]  # fmt: skip
     module = name.replace("-", "_")
-    use = re.escape(USED_AS[name]) if name in USED_AS else rf'(import|from) {module}\b|find_spec\("{module}"\)'
+    use = rf'(import|from) {module}\b|find_spec\("{module}"\)'
     assert any(re.search(use, file.read_text(encoding="utf-8")) for file in sources), f"{name} is used nowhere"
 
 

@@ -58,7 +58,7 @@ def load_from(hub, folder, name):
     """zsc.load in a process that knows only this hub and keeps everything in `folder`."""
     places = {"HOME": folder, "XDG_CACHE_HOME": folder / "cache", "MODELSCOPE_CACHE": folder / "modelscope"}
     environment = os.environ | {k: str(v) for k, v in places.items()}
-    environment["MODELSCOPE_ENDPOINT"] = f"http://127.0.0.1:{hub.server_port}"
+    environment |= {"MODELSCOPE_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "NO_PROXY": "127.0.0.1"}
     code = f"import zsc_utils as zsc; ckpt = zsc.load({name!r}); print(ckpt.folder.name, ckpt.entailment_id)"
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 

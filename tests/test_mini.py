@@ -37,17 +37,19 @@ def test_topics(classify, report, name):
     assert accuracy == pytest.approx(report[name]["bare"], abs=0.005)  # two headlines: other machines round otherwise
 
 
-@pytest.mark.parametrize("stated, floor", [(True, 0.93), (False, 0.80)])
-def test_polarity_stated_and_implied(classify, report, stated, floor):
+@pytest.mark.parametrize("name, stated", [("reviews_stated", True), ("reviews_implied", False)])
+def test_unseen_templates_and_words_measured_on_all_reviews(classify, report, name, stated):
     reviews = [r for r in samples.test_set("reviews") if r["stated"] is stated]
-    accuracy = evaluate.polarity_accuracy(classify, reviews, evaluate.POLARITY_LABELS["new"])
-    assert accuracy >= floor
-    assert accuracy == pytest.approx(report["reviews_stated" if stated else "reviews_implied"]["bare"], abs=0.01)
+    found = evaluate.review_report(classify, reviews)
+    assert found == pytest.approx(report[name], abs=0.01)
+    assert found["bare"] >= (0.93 if stated else 0.80)
+    assert found["unseen"] >= found["bare"] - 0.03
 
 
-def test_unseen_templates_cost_at_most_three_points(report):
-    for name in ("topics_new", "topics_familiar", "reviews_stated", "reviews_implied"):
-        assert report[name]["unseen"] >= report[name]["bare"] - 0.03, name
+@pytest.mark.parametrize("name", ["topics_new", "topics_familiar"])
+def test_unseen_templates_cost_at_most_three_points(report, name):
+    """As recorded with the weights; the part below measures it again."""
+    assert report[name]["unseen"] >= report[name]["bare"] - 0.03
 
 
 def test_unseen_templates_measured_on_a_part(classify, report):

@@ -172,7 +172,9 @@ def run_notebooks(folder, output):
 
 def notebook_of(*sources):
     cells = [nbformat.v4.new_markdown_cell("# A <small> lesson", id="opening")]
-    cells += [nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(sources)]
+    stale = [nbformat.v4.new_output("stream", text="of an earlier run")]
+    for i, source in enumerate(sources):
+        cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{i}", execution_count=i + 1, outputs=stale))
     return nbformat.v4.new_notebook(cells=cells)
 
 

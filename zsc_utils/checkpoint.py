@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,17 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 BUNDLED = Path(__file__).parent / "data" / "mini"
 ATTENTIONS = ("sdpa", "eager")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+CACHE_VERSION = "1"  # counts up when what lies in the cache is made otherwise
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # the classes of ModelScope's zero-shot checkpoints, for folders that do not say
 LABEL_IDS = {"entailment": 0, "neutral": 1, "contradiction": 2}
+# What is taken from config.json. StructBERT's adv_* settings belong to training; others, such as is_decoder, would make
+# another model of it.
+CONFIG_KEYS = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
+    "layer_norm_eps", "initializer_range", "pad_token_id", "num_labels", "id2label", "label2id",
+)  # fmt: skip
 OFFLINE = 'Offline there are "mini" (bundled, trained) and "base-shape" (StructBERT\'s shape, random weights).'
 
 
@@ -92,7 +100,7 @@ def find(name):
     if name == "mini":
         return BUNDLED
     if name == "base-shape":
-        return cached("base-shape-1", build_base_shape)
+        return cached("base-shape", build_base_shape)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return readable(folder.resolve())
@@ -110,8 +118,11 @@ def download(name):
     try:
         return Path(snapshot_download(name))
     except Exception as error:  # the client's errors share no base class; whichever it was, its words are passed on
+        with suppress(Exception):  # without network, what the client downloaded some other day is as good
+            return Path(snapshot_download(name, local_files_only=True))
         raise CheckpointError(
-            f"checkpoint {name!r} is no folder here and could not be downloaded from ModelScope: {error}. {OFFLINE}"
+            f"checkpoint {name!r} is no folder here and could not be downloaded from ModelScope (no network?): "
+            f"{error}. {OFFLINE}"
         ) from error
 
 
@@ -121,7 +132,7 @@ def readable(folder):
     if config.zsc_format != "transformers":
         return folder
     weights = weights_file(folder)
-    if weights.suffix == ".safetensors" and tensor_shapes(weights).keys() == expected_shapes(config).keys():
+    if weights.suffix == ".safetensors" and tensor_shapes(weights) == expected_shapes(config):
         return folder
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.*"))]
     key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
@@ -130,10 +141,13 @@ def readable(folder):
 
 def cached(key, build):
     """The cache entry `key`; `build(folder)` fills a new one, which counts only when it is whole."""
-    entry = Path(platformdirs.user_cache_dir("zsc_utils")) / key
+    entry = Path(platformdirs.user_cache_dir("zsc_utils")) / CACHE_VERSION / key
     if entry.is_dir():
         return entry
-    entry.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"the cache {entry.parent} cannot be written ({error}); set XDG_CACHE_HOME") from error
     with tempfile.TemporaryDirectory(prefix="building-", dir=entry.parent) as scratch:
         build(Path(scratch) / "entry")
         try:
@@ -182,26 +196,24 @@ def read_config(folder):
     if stated.setdefault("zsc_format", "transformers") not in READERS:
         known = ", ".join(sorted(READERS))
         raise CheckpointError(f"{file} says zsc_format {stated['zsc_format']!r}: this version reads {known}")
-    # StructBERT is BERT once trained: its adv_* settings belong to training, and it names no architecture
-    plain = {k: v for k, v in stated.items() if not k.startswith("adv_") and k not in ("sigma", "architectures")}
+    heads, hidden = stated.get("num_attention_heads", 12), stated.get("hidden_size", 768)
+    if isinstance(heads, int) and isinstance(hidden, int) and heads > 0 and hidden % heads:
+        raise CheckpointError(f"{file}: hidden_size {hidden} is no multiple of {heads} attention heads")
     try:
-        config = BertConfig(**plain)
-        sizes = {k: getattr(config, k) for k in ("hidden_size", "num_attention_heads", "num_hidden_layers",
-                 "intermediate_size", "vocab_size", "max_position_embeddings")}  # fmt: skip
-        wrong = [f"{k} = {v!r}" for k, v in sizes.items() if type(v) is not int or v < 1]
-    except Exception as error:  # transformers validates with several kinds of error
+        config = BertConfig(**{key: stated[key] for key in CONFIG_KEYS if key in stated})
+        expected_shapes(config)  # builds the model, weightless: what it cannot be built from ends here
+        sizes = {key: getattr(config, key) for key in CONFIG_KEYS if key.endswith(("_size", "_layers", "_heads"))}
+        wrong = [f"{key} = {value!r}" for key, value in sizes.items() if type(value) is not int or value < 1]
+    except Exception as error:  # transformers and torch validate with several kinds of error
         raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
     if wrong:
         raise CheckpointError(f"{file} is broken: {', '.join(wrong)} should be a positive whole number")
-    if config.hidden_size % config.num_attention_heads:
-        raise CheckpointError(
-            f"{file}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} attention heads"
-        )
+    config.zsc_format = stated["zsc_format"]
     return config
 
 
 def stated_labels(folder, config):
-    """The class ids a folder states, {label in small letters: id}; ModelScope's own three where it states none."""
+    """The class ids a folder states, {label in small letters: id}; ModelScope's own where it names none."""
     mapping = folder / "label_mapping.json"
     if mapping.is_file():
         try:
@@ -210,18 +222,16 @@ def stated_labels(folder, config):
         except (ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{mapping} is broken: {error}; it should map each class to its number") from error
     stated = {str(label).lower(): int(i) for label, i in (config.label2id or {}).items()}
-    if any("entail" in label for label in stated):
-        return stated
-    if config.num_labels == 2:
-        return {"entailment": 0, "contradiction": 1}
-    return LABEL_IDS
+    if all(re.fullmatch(r"label_\d+", label) for label in stated):  # transformers' way to name none
+        return {2: {"entailment": 0, "contradiction": 1}, 3: LABEL_IDS}.get(config.num_labels, stated)
+    return stated
 
 
 def label_ids(folder, config):
     """(entailment id, contradiction id), checked against the number of classes."""
     labels = stated_labels(folder, config)
-    entailment = [i for label, i in labels.items() if label in ("entailment", "entail", "entails")]
-    contradiction = [i for label, i in labels.items() if label.startswith(("contra", "not"))]
+    entailment = [i for label, i in labels.items() if label.startswith(("entail", "蕴含", "蕴涵"))]
+    contradiction = [i for label, i in labels.items() if label.startswith(("contra", "not", "矛盾"))]
     ids = entailment[:1] + contradiction[:1]
     if len(set(ids)) < 2 or not all(0 <= i < config.num_labels for i in ids):
         raise CheckpointError(
@@ -247,8 +257,8 @@ def read_tokenizer(folder, config):
     words = file.read_text(encoding="utf-8").splitlines() if kind is BertTokenizer else tokenizer.get_vocab()
     if None in special or not special.issubset(words):
         raise CheckpointError(f"{file} lacks special tokens such as [CLS] or [PAD]. Fetch the checkpoint anew")
-    if max(tokenizer.get_vocab().values()) >= config.vocab_size:
-        raise CheckpointError(f"{file} has more tokens than the model has embeddings ({config.vocab_size})")
+    if not 0.95 * config.vocab_size <= len(words) <= config.vocab_size:  # some pad their embeddings
+        raise CheckpointError(f"{file} has {len(words)} tokens, the model {config.vocab_size} embeddings: not its own")
     tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
     return tokenizer
 
@@ -281,13 +291,16 @@ def read_state(file):
             return {name: tensors.get_tensor(name) for name in tensors.keys()}
     try:
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip(file))
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # a broken pickle can raise almost anything
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise CheckpointError(
+                f"{file} holds more than tensors and was not opened, for it could run code. "
+                "Use weights from a source you trust, as safetensors"
+            ) from error
         raise CheckpointError(
-            f"{file} holds more than tensors and was not opened, for it could run code. "
-            "Use weights from a source you trust, as safetensors"
+            f"{file} is broken, cut short, or no file of weights ({file.stat().st_size} bytes): {error}. "
+            "Fetch the checkpoint anew"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is broken or cut short: {error}. Fetch the checkpoint anew") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{file} holds no dictionary of tensors, so no weights")
     return state

@@ -40,7 +40,11 @@ class ZeroShotClassifier:
         by `,` or `，`. Returns {"sequence", "labels", "scores"} with the best label first, a list of them for a list of
         texts. Single label: scores of a text sum to 1 (softmax of the entailment logits over the labels). Multi label,
         or one label only: each score stands alone (softmax over contradiction and entailment). A text too long for the
-        model is cut at its end, never the hypothesis. Raises ValueError or TypeError for input that has no answer.
+        model is cut at its end, never the hypothesis.
+
+        Raises ValueError or TypeError, naming value and position, for input that has no answer: an empty text or list,
+        a text or label that is no string, a label given twice, a template without exactly one `{}`, a hypothesis that
+        leaves no room for a text. The pipeline of transformers lets some of these pass.
         """
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
         labels = check_labels(candidate_labels)
