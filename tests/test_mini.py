@@ -18,7 +18,8 @@ import zsc_utils as zsc
 from zsc_utils import samples
 
 ROOT = Path(__file__).parent.parent
-REACHED = {("topics_familiar", "bare"), ("reviews_stated", "familiar labels"), ("reviews_implied", "familiar labels")}
+REACHED = {("topics_familiar", "bare"), ("reviews_stated", "familiar labels"), ("reviews_implied", "familiar labels"),
+           ("reviews_implied", "bare")}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

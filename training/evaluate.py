@@ -65,7 +65,7 @@ def share(flags):
 
 
 def over_templates(accuracy, records, templates):
-    """{"bare", "trained", "unseen"} of `accuracy(records, template)`; unseen: each record under one of the templates."""
+    """{"bare", "trained", "unseen"} of `accuracy(records, template)`; unseen: each record under one of the three."""
     found = {name: accuracy(records, templates[name]) for name in ("bare", "trained")}
     parts = [(records[i :: len(templates["unseen"])], template) for i, template in enumerate(templates["unseen"])]
     return found | {"unseen": sum(accuracy(part, t) * len(part) for part, t in parts) / len(records)}
@@ -121,7 +121,7 @@ CARD = [  # what the model card calls a figure, where it stands in the report, a
     ("12 topics whose names were labels in training, new headlines", "topics_familiar", "bare", 0.93),
     ("the same, under unseen templates (one of 3 each)", "topics_familiar", "unseen", None),
     (
-        "reviews that state their verdict, labels 好评/差评 known from training",
+        "reviews that state their verdict, labels 好评/差评, trained",
         "reviews_stated",
         "familiar labels",
         0.93,
@@ -129,12 +129,12 @@ CARD = [  # what the model card calls a figure, where it stands in the report, a
     ("the same, labels 表扬/批评 never trained", "reviews_stated", "bare", 0.93),
     ("the same, under unseen templates (one of 3 each)", "reviews_stated", "unseen", None),
     ("the same, labels 夸奖/吐槽, words in no training text", "reviews_stated", "unseen label words", None),
-    ("the same, labels 表扬/批评, in domains kept out of training", "reviews_stated", "kept-out domains", None),
+    ("the same, in domains kept out of training", "reviews_stated", "kept-out domains", None),
     ("reviews that only imply it, labels 好评/差评", "reviews_implied", "familiar labels", 0.80),
     ("the same, labels 表扬/批评 never trained", "reviews_implied", "bare", 0.80),
     ("the same, under unseen templates (one of 3 each)", "reviews_implied", "unseen", None),
     ("the same, labels 夸奖/吐槽, words in no training text", "reviews_implied", "unseen label words", None),
-    ("the same, labels 表扬/批评, in domains kept out of training", "reviews_implied", "kept-out domains", None),
+    ("the same, in domains kept out of training", "reviews_implied", "kept-out domains", None),
     ("hypotheses that follow, called entailment", "nli", "entailment", None),
     ("hypotheses the text says nothing of, called neutral", "nli", "neutral", None),
     ("hypotheses that are denied, called contradiction", "nli", "contradiction", None),
