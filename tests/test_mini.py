@@ -51,6 +51,12 @@ def test_goals_that_were_reached_are_these(report):
     assert reached == REACHED
 
 
+@pytest.mark.parametrize("name", ["topics_new", "topics_familiar", "reviews_stated", "reviews_implied"])
+def test_unseen_templates_cost_at_most_three_points(report, name):
+    """As recorded with the weights; the tests above and below hold the record to new measurements."""
+    assert report[name]["unseen"] >= report[name]["bare"] - 0.03
+
+
 def test_topics_under_an_unseen_template(classify, report):
     records, template = samples.test_set("topics_new"), evaluate.TOPIC_TEMPLATES["unseen"][0]
     accuracy = evaluate.topic_accuracy(classify, records[::3], samples.topics(records), template)
