@@ -1,0 +1,526 @@
+"""Bytes: predicted from a config, counted by the allocator, and told by the kernel.
+
+Two kinds, never to be mixed: tensor bytes (`predict` computes and `tensor_peak` counts them, both exact), and process
+memory (`process_peak`: anonymous or file-backed pages). Sizes that people type are read by `parse_size`; MB = 10^6.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+import types
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cloudpickle
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+# ------------------------------------------------------------------------------------------------------------- sizes
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+
+def parse_size(size):
+    """The bytes of a size as people type it: "300MB", "1.5 GB", "64MiB", or an int of bytes.
+
+    MB is 10^6 bytes, MiB 2^20. Raises ValueError for what is not a positive size, TypeError for another type.
+    """
+    if isinstance(size, bool) or not isinstance(size, int | str):
+        raise TypeError(f'size {size!r}: give a string such as "300MB" or a whole number of bytes')
+    count = size
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([kmgt]?i?b)?\s*", size, re.IGNORECASE)
+        unit = (match.group(2) or "B").upper() if match else None
+        if unit not in UNITS:
+            raise ValueError(f'size {size!r} is not a size: write it as "300MB", "1.5GB" or "64MiB"')
+        count = round(float(match.group(1).replace("_", "")) * UNITS[unit])
+    if count < 1:
+        raise ValueError(f"size {size!r}: a size is at least one byte")
+    return count
+
+
+def format_size(count):
+    """A number of bytes for people: 409_079_820 -> "409.1 MB"; whole bytes below 1 kB."""
+    unit = next((unit for unit in ("TB", "GB", "MB", "KB") if abs(count) >= UNITS[unit]), None)
+    return f"{count / UNITS[unit]:.1f} {unit.replace('K', 'k')}" if unit else f"{count:d} B"
+
+
+# ----------------------------------------------------------------------------------------------------------- predict
+
+PHASES = ("embeddings", "attention", "feed-forward", "pooler and head")
+# torch's flash attention for CPUs works in blocks: so many queries (by the length of the text) times so many keys
+QUERY_BLOCKS = ((768, 256), (192, 64), (0, 32))
+KEY_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point of the forward pass where its phase may peak, and the bytes of every tensor alive there, by name."""
+
+    phase: str
+    what: str
+    tensors: dict
+
+    @property
+    def bytes(self):
+        return sum(self.tensors.values())
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a forward pass needs, in tensor bytes: `weights`, `peak_activations` and their sum `total`, all ints.
+
+    `weights_by_part`: bytes by part of the model. `moments`: every Moment that was considered; `peak` is the largest,
+    `phases` gives the largest of each phase. The ids, mask and token types that go in are the caller's: not counted.
+    """
+
+    weights_by_part: dict
+    moments: tuple = field(repr=False)
+
+    @property
+    def weights(self):
+        return sum(self.weights_by_part.values())
+
+    @property
+    def phases(self):
+        return {phase: max(m.bytes for m in self.moments if m.phase == phase) for phase in PHASES}
+
+    @property
+    def peak(self):
+        return max(self.moments, key=lambda moment: moment.bytes)
+
+    @property
+    def peak_activations(self):
+        return self.peak.bytes
+
+    @property
+    def total(self):
+        return self.weights + self.peak_activations
+
+    def __str__(self):
+        rows = [(f"weights: {part}", size) for part, size in self.weights_by_part.items()]
+        rows += [(f"{self.peak.phase}: {name}", size) for name, size in self.peak.tensors.items() if size]
+        lines = [f"{name:<46}{size:>15,}" for name, size in [*rows, ("total", self.total)]]
+        return "\n".join([*lines[:-1], "-" * 61, lines[-1]])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of one forward pass, from which each tensor's bytes follow."""
+
+    config: object
+    batch: int
+    length: int
+    attention: str
+    padded: bool
+    chunk: int
+    item: int  # bytes of one number
+    threads: int
+
+    @property
+    def hidden(self):
+        """One hidden state: batch x length x hidden numbers. Most tensors of the pass are of this size."""
+        return self.batch * self.length * self.config.hidden_size * self.item
+
+    @property
+    def intermediate(self):
+        """The wide tensor inside the feed-forward network: batch x length x intermediate numbers."""
+        return self.batch * self.length * self.config.intermediate_size * self.item
+
+    @property
+    def square(self):
+        """Numbers of a batch x length x length matrix."""
+        return self.batch * self.length**2
+
+    @property
+    def scores(self):
+        """Eager attention's matrix: batch x heads x length x length numbers; SDPA never builds it."""
+        return self.config.num_attention_heads * self.square * self.item if self.attention == "eager" else 0
+
+    @property
+    def mask(self):
+        """What stays of a padding mask for the whole pass: SDPA keeps booleans, eager numbers; without padding none."""
+        return self.square * (1 if self.attention == "sdpa" else self.item) if self.padded else 0
+
+    @property
+    def norm(self):
+        """LayerNorm's output, and its mean and deviation of every token, which torch keeps for a backward pass."""
+        return self.hidden + 2 * self.batch * self.length * self.item
+
+    @property
+    def held(self):
+        """What every layer finds alive: its input, the padding mask and, from the second layer on, the embeddings'
+        output, because BertModel.forward does not let go of it before it returns."""
+        embedded = self.hidden if self.config.num_hidden_layers > 1 else 0
+        return {"embeddings' output": embedded, "layer input": self.hidden, "padding mask": self.mask}
+
+    @property
+    def heads_move(self):
+        """Whether (batch, length, heads, size) -> (batch, heads, length, size) changes the order in memory."""
+        return self.length > 1 and self.config.num_attention_heads > 1
+
+
+def predict(
+    config, batch, length, *, attention="sdpa", padded=False, ffn_chunk=None, dtype=torch.float32, threads=None
+):
+    """The tensor bytes of a forward pass of BertForSequenceClassification on a CPU, without running it: a Footprint.
+
+    Nothing is fitted: every term is a tensor that transformers 5 or torch 2.13 allocates, and the peak is the largest
+    of the sums below. With B = `batch`, S = `length`, h = hidden size, f = intermediate size, a = heads, and in units
+    of `u` = B x S x h x 4 bytes (2 for fp16), when nothing is padded and the model has more than one layer:
+
+    - embeddings: word, type, their sum, plus position: 4 u, and S x h for the positions of one text
+    - attention, SDPA: embeddings' output, layer input, q, k, v, output: 6 u, one number per token and head, and the
+      kernel's scratch: per thread one block of scores (up to 256 x 512) with its sums and its output
+    - attention, eager: 5 u and twice B x a x S x S scores (before and after scaling), plus the scale itself, as a
+      double and as a number; or, where that is more, moments nearby that hold copies of q, k or v
+    - attention's end: embeddings' output, layer input, and 4 u: attention, dense, residual sum, LayerNorm
+    - feed-forward: 3 u, and twice B x S x f: before and after GELU. Eager's scores are still alive here.
+      In chunks of c tokens: twice B x c x f, plus the chunks that are done
+    - pooler and head: 2 u and a few numbers per text
+
+    With padding, SDPA keeps B x S x S booleans and makes numbers of them anew in each layer; eager keeps numbers.
+    Weights count once per parameter; the two small index buffers that BERT keeps are in no file and not counted.
+
+    `padded`: whether any text of the batch is shorter than `length`. `ffn_chunk`: chunk_size_feed_forward, which must
+    divide `length`. `threads`: those that torch will use, for the scratch (default: torch.get_num_threads()). bf16 is
+    computed like fp16; on a CPU with bf16 instructions its kernels take a workspace besides, which is not predicted.
+    Raises ValueError for shapes that the model cannot run.
+    """
+    shape = checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads)
+    parts = {name: count * shape.item for name, count in parameters(config).items()}
+    moments = [*embedding_moments(shape), *attention_moments(shape), *feed_forward_moments(shape), *head_moments(shape)]
+    return Footprint(parts, tuple(moments))
+
+
+def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads):
+    """The Shape, or a ValueError that names what is wrong and what would be right."""
+    threads = torch.get_num_threads() if threads is None else threads
+    for name, value in (("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
+    if length > config.max_position_embeddings:
+        raise ValueError(f"length {length}: the model has positions for {config.max_position_embeddings} tokens")
+    if config.hidden_size % config.num_attention_heads:
+        raise ValueError(f"hidden size {config.hidden_size} is no multiple of {config.num_attention_heads} heads")
+    if config.hidden_act != "gelu":
+        raise ValueError(f"activation {config.hidden_act!r}: predicted is BERT's own, 'gelu'")
+    if attention not in ("sdpa", "eager"):
+        raise ValueError(f"attention {attention!r}: predicted are 'sdpa' and 'eager'")
+    if length % (ffn_chunk or 1):
+        raise ValueError(f"ffn_chunk {ffn_chunk} does not divide length {length}: transformers refuses such chunks")
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype {dtype!r}: choose torch.float32, torch.float16 or torch.bfloat16")
+    if padded and length == 1:
+        raise ValueError("padded texts of length 1: a text has at least one token, so nothing can be padding")
+    return Shape(config, batch, length, attention, bool(padded), ffn_chunk or 0, dtype.itemsize, threads)
+
+
+def parameters(config):
+    """The number of parameters by part of the model; their sum is what the checkpoint's file holds."""
+    h, f, layers, classes = (
+        config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_labels,
+    )  # fmt: skip
+    return {
+        "embeddings": (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) * h,
+        "attention": layers * 4 * (h * h + h),  # query, key, value, output, each with a bias
+        "feed-forward": layers * (h * f + f + f * h + h),
+        "norm": (1 + 2 * layers) * 2 * h,  # after the embeddings, and two in each layer
+        "head": h * h + h + h * classes + classes,  # pooler and classifier
+    }
+
+
+def embedding_moments(s):
+    """Word, type and position vectors are added up and normed; then transformers looks at the mask."""
+    u, tokens = s.hidden, s.batch * s.length
+    looked_up = {"words": u, "token types": u, "positions": s.length * s.config.hidden_size * s.item}
+    yield Moment("embeddings", "summed", {**looked_up, "words + types": u, "words + types + positions": u})
+    yield Moment("embeddings", "normed", {**looked_up, "words + types + positions": u, "LayerNorm": s.norm})
+    seen = {"embeddings' output": u, "mask as booleans": tokens}
+    if not s.padded:  # whether all of it is true is one more boolean
+        yield Moment("embeddings", "mask checked", {**seen, "is there padding": 1})
+        return
+    texts, heads, scalar, positions = 8 * s.batch, 8, 8, 8 * s.length  # int64, all of them
+    yield Moment("embeddings", "mask's indices", {**seen, "indices": texts + heads + 3 * positions + scalar})
+    indices = texts + heads + 2 * positions + s.length
+    yield Moment("embeddings", "mask spread", {**seen, "indices": indices, "picked": tokens, "mask": s.square})
+    if s.attention == "eager":  # masked places become a large negative number
+        as_numbers = (s.square + 2) * s.item  # and the two numbers it is made of
+        yield Moment("embeddings", "mask as numbers", {**seen, "mask": s.square, "mask as numbers": as_numbers})
+
+
+def attention_moments(s):
+    """One layer's attention, from its projections to its LayerNorm."""
+    u, w, projections = s.hidden, s.scores, {"query, key, value": 3 * s.hidden}
+    held = s.held | projections
+    if s.attention == "sdpa":
+        inside = {
+            "mask as numbers": s.square * s.item if s.padded else 0,
+            "attention output": u,
+            "log of sums": s.batch * s.config.num_attention_heads * s.length * 4,
+            "kernel scratch (per thread)": flash_scratch(s),
+        }
+        yield Moment("attention", "inside the kernel", held | inside)
+    else:
+        copy = u if s.heads_move and s.batch > 1 else 0  # bmm wants batch and heads as one dimension
+        scale = 8 + s.item  # a Python float becomes a double, and then a number of the scores' type
+        yield Moment("attention", "scores", held | {"query and key, copied": 2 * copy, "scores": w})
+        yield Moment("attention", "scores scaled", held | {"scores": w, "scaled scores": w, "scale": scale})
+        yield Moment("attention", "weighted", held | {"weights": w, "value, copied": copy, "attention output": u})
+        moved = {"weights": w, "attention output": u, "attention output, heads joined": u if s.heads_move else 0}
+        yield Moment("attention", "heads joined", held | moved)
+    end = {"attention weights": w, "attention output": u, "dense": u, "residual sum": u, "LayerNorm": s.norm}
+    yield Moment("attention", "normed", s.held | end)
+
+
+def flash_scratch(s):
+    """Scratch of torch's CPU flash attention: a block of scores, two sums per query and the output, in fp32 per thread.
+
+    Source: aten/src/ATen/native/cpu/FlashAttentionKernel.cpp. In 16 bits the block of scores is kept a second time.
+    """
+    queries = min(s.length, next(block for least, block in QUERY_BLOCKS if s.length >= least))
+    keys = min(s.length, KEY_BLOCK)
+    head_size = s.config.hidden_size // s.config.num_attention_heads
+    fp32 = 4 * (queries * keys + 2 * queries + queries * head_size)
+    return s.threads * (fp32 + (s.item * queries * keys if s.item < 4 else 0))
+
+
+def feed_forward_moments(s):
+    """One layer's feed-forward network, whole or in chunks of tokens."""
+    held = s.held | {"attention weights": s.scores, "after attention": s.hidden}
+    chunks = s.length // s.chunk if s.chunk else 1
+    u, f = s.hidden // chunks, s.intermediate // chunks
+    if s.chunk:  # transformers collects what is done, and joins it
+        held_to_join = held | {"chunks done": chunks * u, "joined": s.hidden}
+        held = held | {"chunks done": (chunks - 1) * u}
+        copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not one piece of memory
+        yield Moment("feed-forward", "chunk widened", held | {"chunk, copied": copy, "widened": f})
+        yield Moment("feed-forward", "chunks joined", held_to_join)
+    yield Moment("feed-forward", "after GELU", held | {"widened": f, "after GELU": f})
+    end = {"after GELU": f, "dense": u, "residual sum": u, "LayerNorm": s.norm // chunks}
+    yield Moment("feed-forward", "normed", held | end)
+
+
+def head_moments(s):
+    """The first token's state through the pooler; the classifier's logits are a few numbers more."""
+    pooled = s.batch * s.config.hidden_size * s.item
+    states = {"embeddings' output": s.hidden, "last hidden state": s.hidden, "padding mask": s.mask}
+    yield Moment("pooler and head", "pooled", states | {"dense": pooled, "tanh": pooled})
+    logits = s.batch * s.config.num_labels * s.item
+    yield Moment("pooler and head", "classified", {"last hidden state": s.hidden, "pooled": pooled, "logits": logits})
+
+
+# ------------------------------------------------------------------------------------------------------ tensor bytes
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of the tensor bytes alive: when, by how much, how many are alive after it, and what did it."""
+
+    seconds: float
+    change: int
+    alive: int
+    op: str
+    module: str
+
+
+def tensor_peak(fn, device="cpu"):
+    """The most tensor bytes that were alive at once while `fn()` ran, beyond those alive before: an int.
+
+    On the CPU counted from every event of torch's allocator, so it is exact and the same on each run. With
+    `device="cuda"` it is what torch.cuda's allocator says it handed out, which rounds each tensor up to 512 bytes.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        fn()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    return max((step.alive for step in timeline(fn)), default=0)
+
+
+def timeline(fn, model=None):
+    """Every allocation and release of CPU tensors while `fn()` runs, in order: a list of Step.
+
+    With `model`, each step names the submodule at work, such as "bert.encoder.layer.0.attention.self".
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler announces itself on stderr
+    with modules_named(model), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = fn()  # kept, so that what it holds is not released inside
+    events = list(allocations(profiler.profiler.kineto_results.experimental_event_tree()))
+    del result
+    events.sort(key=lambda event: event[0])
+    steps, alive = [], 0
+    for nanoseconds, change, op, module in events:
+        alive += change
+        steps.append(Step((nanoseconds - events[0][0]) / 1e9, change, alive, op, module))
+    return steps
+
+
+MODULE = "module:"
+
+
+def allocations(roots):
+    """(nanoseconds, bytes, op, module) of each allocator event in the profiler's tree of events."""
+    waiting = [(event, "", "") for event in roots]
+    while waiting:
+        event, op, module = waiting.pop()
+        if event.tag.name == "Allocation":
+            yield event.start_time_ns, event.extra_fields.alloc_size, op, module
+        if event.name.startswith(MODULE):
+            op, module = "", event.name.removeprefix(MODULE)
+        elif event.name.startswith("aten::"):
+            op = op or event.name.removeprefix("aten::")  # the outermost: linear, not the addmm inside
+        waiting.extend((child, op, module) for child in event.children)
+
+
+@contextmanager
+def modules_named(model):
+    """Within, every forward pass of a submodule leaves its name in the profiler's record."""
+    open_ranges, hooks = [], []
+
+    def enter(name):
+        open_ranges.append(record_function(MODULE + name))
+        open_ranges[-1].__enter__()
+
+    for name, module in model.named_modules() if model is not None else ():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+        hooks.append(module.register_forward_hook(lambda *_: open_ranges.pop().__exit__(None, None, None)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+# ----------------------------------------------------------------------------------------------------------- process
+
+
+class ChildError(RuntimeError):
+    """The child process of `process_peak` did not live to answer."""
+
+
+@dataclass(frozen=True)
+class ProcessPeak:
+    """How far a child process grew beyond its baseline after imports, in bytes, each at its highest: `anonymous` memory
+    (what it wrote), `file_backed` pages (files it maps), `total`; with the seconds fn took and its result."""
+
+    anonymous: int
+    file_backed: int
+    total: int
+    seconds: float
+    result: object = field(repr=False)
+
+
+def process_peak(fn, *args):
+    """Run `fn(*args)` in a fresh child process and measure how far its memory grew: a ProcessPeak.
+
+    The child has torch, transformers and zsc_utils imported, and every page of their libraries mapped, before the
+    baseline is taken. `total` is the kernel's own high-water mark (VmHWM), reset just before `fn`, so that no peak is
+    missed. Of the two kinds it keeps no mark: they are read every 2 ms from outside; what is shorter shows in `total`
+    only. Errors of fn are raised here; ChildError says when the child was killed, as by the kernel for
+    want of memory. Functions and arguments travel by cloudpickle, so those of a notebook's cell will do. Needs Linux.
+    """
+    if not Path("/proc/self/clear_refs").exists():
+        raise OSError("process_peak reads the kernel's figures in /proc, which only Linux has")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "zsc_utils"])
+    ours, theirs = context.Pipe()
+    payload = cloudpickle.dumps((fn, args))
+    process = context.Process(target=serve, args=(theirs, payload, torch.get_num_threads()), daemon=True)
+    with no_main_module():
+        process.start()
+    theirs.close()
+    try:
+        return observed(process, ours)
+    finally:
+        ours.close()
+        process.kill()
+        process.join()
+
+
+def serve(connection, payload, threads):
+    """In the child: ready, run, report the result and the kernel's mark, or the error."""
+    torch.set_num_threads(threads)
+    fn, args = cloudpickle.loads(payload)
+    map_libraries()
+    connection.send(None)  # ready
+    connection.recv()  # the parent has read the baseline
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    start = time.perf_counter()
+    try:
+        result, error = fn(*args), None
+    except Exception as raised:
+        result, error = None, raised
+    seconds = time.perf_counter() - start
+    connection.send_bytes(cloudpickle.dumps((resident("self")["VmHWM"], seconds, result, error)))
+    connection.recv()  # alive until the parent has read the last figures
+
+
+def observed(process, connection):
+    """In the parent: watch the child's two kinds of pages until it answers."""
+    receive_or_explain(process, connection.recv)
+    baseline = resident(process.pid)
+    highest = {"RssAnon": 0, "RssFile": 0}
+    connection.send(None)
+    while True:
+        answered = connection.poll(0.002)
+        now = resident(process.pid)
+        highest = {kind: max(highest[kind], now.get(kind, 0) - baseline[kind]) for kind in highest}
+        if answered:
+            break
+    answer = receive_or_explain(process, connection.recv_bytes)
+    mark, seconds, result, error = cloudpickle.loads(answer)
+    if error is not None:
+        raise error
+    total = mark - baseline["RssAnon"] - baseline["RssFile"] - baseline["RssShmem"]
+    return ProcessPeak(highest["RssAnon"], highest["RssFile"], total, seconds, result)
+
+
+def receive_or_explain(process, receive):
+    try:
+        return receive()
+    except (EOFError, ConnectionError) as error:
+        process.join(5)
+        code = process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            why = ": the kernel does that when memory runs out" if name == "SIGKILL" else ""
+            raise ChildError(f"the child process was ended by {name}{why}") from error
+        raise ChildError(f"the child process ended with exit code {code} before it could answer") from error
+
+
+def resident(pid):
+    """Bytes by kind from /proc/<pid>/status; empty when the process is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {kind: int(count) * 1024 for kind, count in re.findall(r"^((?:Vm|Rss)\w+):\s+(\d+) kB", status, re.M)}
+
+
+def map_libraries():
+    """Touch every page of the mapped files, so that code run for the first time does not look like growth."""
+    madvise, populate_read = ctypes.CDLL(None, use_errno=True).madvise, 22
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, permissions, _, _, inode, *_ = line.split()
+        if inode != "0" and permissions[0] == "r":
+            start, end = (int(address, 16) for address in span.split("-"))
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), populate_read)  # no matter if it is refused
+
+
+@contextmanager
+def no_main_module():
+    """Keep multiprocessing from running the caller's script again in the child, which needs nothing of it."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
