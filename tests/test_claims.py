@@ -49,3 +49,37 @@ def test_a_wrong_ledger_is_refused(tmp_path, text, message):
     (tmp_path / "claims.toml").write_text(text)
     with pytest.raises(ValueError, match=message):
         claims.read(tmp_path / "claims.toml")
+
+
+DECIDED = ENTRY.replace('"x"', '"it is big"\nfigure = "9"\nfound = "7"')
+
+
+@pytest.mark.parametrize(
+    "verdict, found, holds, agrees",
+    [
+        ("confirmed", "7", dict(literally=True), True),
+        ("qualified", "7", dict(literally=False, in_part=True), True),
+        ("refuted", "7", dict(literally=False), True),
+        ("confirmed", "7", dict(literally=False), False),
+        ("refuted", "8", dict(literally=False), False),
+        ("refuted", "8", dict(literally=False, noisy=True), True),
+    ],
+)
+def test_a_measurement_decides_and_the_ledger_must_agree(tmp_path, monkeypatch, capsys, verdict, found, holds, agrees):
+    monkeypatch.delenv("ZSC_CHECKPOINT", raising=False)
+    (tmp_path / "claims.toml").write_text(DECIDED.format(verdict))
+    assert claims.decide("a", found, **holds, file=tmp_path / "claims.toml") is agrees
+    printed = capsys.readouterr().out
+    assert "it is big (9)" in printed and f": {found}" in printed
+    assert ("The ledger has" in printed) is not agrees
+
+
+def test_a_reader_s_own_checkpoint_may_differ_from_the_ledger(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZSC_CHECKPOINT", "mine")
+    (tmp_path / "claims.toml").write_text(DECIDED.format("refuted"))
+    assert claims.decide("a", "8", literally=True, file=tmp_path / "claims.toml")
+
+
+def test_deciding_a_claim_that_nobody_made_is_an_error():
+    with pytest.raises(KeyError, match="claim 'nobody' is not in claims.toml"):
+        claims.decide("nobody", "1", literally=True)

@@ -43,13 +43,13 @@ def test_unknown_names_are_refused():
 def test_labels_kept_for_the_test_were_never_labels():
     kept = set(samples.topics(samples.test_set("topics_new"))) | {"表扬", "批评", "夸奖", "吐槽"}
     assert kept == set(corpus.TEST_LABELS)
-    used = corpus.label_pool() + [label for pair in corpus.POLARITY_LABELS for label in pair]
+    used = corpus.label_pool() + [label for pair in corpus.polarity_labels() for label in pair]
     used += [h for e in corpus.nli() for h in (*e.entailment, *e.neutral, *e.contradiction)]
     assert not [label for label in used if any(word in label for word in kept)]
 
 
 def test_unseen_words_stand_in_no_training_text():
-    texts = [text for text, _ in corpus.headlines()] + [text for text, *_ in corpus.own_reviews()]
+    texts = [text for text, *_ in corpus.headlines()] + [text for text, *_ in corpus.own_reviews()]
     texts += [example.text for example in corpus.nli()]
     assert not [text for text in texts if any(word in text for word in corpus.UNSEEN_WORDS)]
 

@@ -24,15 +24,6 @@ TOPIC_TEMPLATES = """{} {} {} {} 这篇文章的标题是{} 这篇文章的标�
 SENTIMENT_TEMPLATES = """{} {} {} {} 这条评论是{} 评价：{} 这位顾客的态度是{} 情感：{} 这句话表达的是{} 写评论的人觉得{} 用户的感受是{}
 总体来说是{} 这段文字的情感倾向是{} 这篇文章的标题是{} 这条留言属于{} 他的意见是{} 买家的态度：{} 评论倾向为{} 整体评价{} 可以看出是{}""".split()
 
-# (what a satisfied customer is described by, what a dissatisfied one is)
-POLARITY_LABELS = [pair.split("/") for pair in """正面/负面 好评/差评 满意/不满意 积极/消极 喜欢/讨厌 推荐/不推荐 高兴/失望
-值得/不值得 体验好/体验差 会再来/不会再来 会推荐给朋友/不会推荐给朋友 肯定/否定 赞扬/指责 开心/生气 正面评价/负面评价 好/坏 认可/不认可
-感到满意/感到不满 五星/一星 乐观/悲观 令人满意/令人失望 顾客满意/顾客不满 好的体验/糟糕的体验 称心/后悔 支持/反对
-愿意再次购买/不愿意再次购买 觉得很好/觉得很差 超出预期/低于预期 没有问题/有问题 有好感/有反感 赞许/责备 赞赏/指摘 称赞/抱怨 欣赏/嫌弃 感谢/投诉 叫好/骂声 认同/反感 称道/诟病 赞美/埋怨 力荐/劝退 种草/避雷
-物有所值/不值这个价 五星好评/一星差评 惊喜/踩坑 愉快/不愉快 舒心/闹心 信任/不信任 佩服/鄙视 褒奖/贬低 嘉许/斥责 褒义/贬义 正向/负向 态度正面/态度负面
-说好话/说坏话 给好评/给差评 称心如意/大失所望 赞成/不赞成 青睐/排斥 点赞/吐苦水 看好/看衰 愿意再来/再也不来 好话/怨言 享受/受罪 顺心/糟心 优秀/糟糕
-出色/拙劣 可靠/不可靠 良心商家/黑心商家 好口碑/坏口碑 幸福/难受 放心买/别买 买对了/买错了 点头/摇头 偏爱/讨嫌 热爱/憎恶 乐意/不乐意""".split()]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Example:
@@ -60,11 +51,18 @@ def allowed_text(text):
 
 
 def headlines():
-    """Own headlines: (text, labels that are true of it), the first being its topic."""
+    """Own headlines: (text, labels true of it, the first being its topic; labels that tempt but are wrong)."""
     for record in records("headlines_*.jsonl"):
-        labels = tuple(filter(allowed_label, dict.fromkeys([record["topic"], *record["also"]])))
-        if labels and allowed_text(record["text"]):
-            yield record["text"], labels
+        true = tuple(filter(allowed_label, dict.fromkeys([record["topic"], *record["also"]])))
+        tempting = tuple(filter(allowed_label, dict.fromkeys(record.get("not", ()))))
+        if true and allowed_text(record["text"]):
+            yield record["text"], true, tuple(label for label in tempting if label not in true)
+
+
+def polarity_labels():
+    """Pairs (label of who approves, label of who does not) from `data/polarity.txt`."""
+    pairs = [tuple(line.split("/")) for line in (DATA / "polarity.txt").read_text(encoding="utf-8").split()]
+    return [pair for pair in pairs if all(map(allowed_label, pair))]
 
 
 def own_reviews():
@@ -118,7 +116,7 @@ def nli():
 
 def label_pool():
     """Every topic label that may be drawn as a wrong one: those of the headlines and of `data/labels.txt`."""
-    own = [label for _, labels in headlines() for label in labels]
+    own = [label for _, *groups in headlines() for labels in groups for label in labels]
     more = (DATA / "labels.txt").read_text(encoding="utf-8").split()
     return list(filter(allowed_label, dict.fromkeys(own + more)))
 

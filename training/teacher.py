@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-TEMPLATES = ["{}", "这是一条关于{}的新闻", "这段文字的主题是{}", "{}相关内容"]
+TEMPLATES = ["{}", "这是一条关于{}的新闻"]
 
 
 @torch.inference_mode()
@@ -24,7 +24,7 @@ def embed(model, tokenizer, texts, what, batch=128):
 
 
 def fit(model, tokenizer, texts, labels):
-    """How well each label fits each text, (texts, labels): cosine over four templates, less the label's mean, scaled.
+    """How well each label fits each text, (texts, labels): cosine over the templates, less the label's mean, scaled.
 
     Without the subtraction labels that are near to everything win everywhere.
     """

@@ -1,5 +1,6 @@
 """The ledger: every claim of the article, where it is decided, and how."""
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ VERDICTS = ("open", "confirmed", "qualified", "refuted", "not testable here")
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; `says` is in our words, `figure` the article's number where it gives one."""
+    """One claim; `says` is in our words, `figure` the article's number where it gives one, `found` ours."""
 
     id: str
     section: str
@@ -19,6 +20,7 @@ class Claim:
     notebook: str
     cell: str
     figure: str = ""
+    found: str = ""
 
 
 def read(file=LEDGER):
@@ -33,11 +35,32 @@ def read(file=LEDGER):
 
 
 def table(claims):
-    """The claims as lines of text: section, claim, the article's figure, verdict, number of the deciding notebook."""
-    rows = [("§", "claim", "the article says", "verdict", "in")]
-    rows += [(c.section, c.says, c.figure, c.verdict, c.notebook[:2]) for c in claims]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    """The claims as lines: section, claim, the article's figure, verdict, what we found, the deciding notebook."""
+    rows = [("§", "claim", "the article says", "verdict", "found", "in")]
+    rows += [(c.section, c.says, c.figure, c.verdict, c.found, c.notebook[:2]) for c in claims]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     decided = sum(c.verdict != "open" for c in claims)
     return "\n".join([*lines, f"{decided} of {len(claims)} claims decided"])
+
+
+def decide(claim_id, found, *, literally, in_part=False, noisy=False, file=LEDGER):
+    """Print the verdict that a measurement gives on a claim; whether the ledger says the same.
+
+    `found` is what was measured, in words. The claim is confirmed if it holds `literally`, qualified if only `in_part`,
+    else refuted. `found` must be what the ledger holds, unless it is `noisy` and so another on each machine. A reader's
+    own checkpoint (ZSC_CHECKPOINT) may differ from the ledger: that is printed, and no fault.
+    Raises KeyError for a claim that is not in the ledger.
+    """
+    ledger = {claim.id: claim for claim in read(file)}
+    if claim_id not in ledger:
+        raise KeyError(f"claim {claim_id!r} is not in {file.name}")
+    claim = ledger[claim_id]
+    verdict = "confirmed" if literally else "qualified" if in_part else "refuted"
+    figure = f" ({claim.figure})" if claim.figure else ""
+    print(f"Claim, section {claim.section}: {claim.says}{figure}\n{verdict.upper()}: {found}")
+    agrees = verdict == claim.verdict and (noisy or found == claim.found)
+    if not agrees:
+        print(f"The ledger has: {claim.verdict}, {claim.found or 'no figure'}")
+    return agrees or "ZSC_CHECKPOINT" in os.environ

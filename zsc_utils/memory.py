@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 import types
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -188,10 +189,12 @@ def predict(
     With padding, SDPA keeps B x S x S booleans and makes numbers of them anew in each layer; eager keeps numbers.
     Weights count once per parameter; the two small index buffers that BERT keeps are in no file and not counted.
 
-    `padded`: whether any text of the batch is shorter than `length`. `ffn_chunk`: chunk_size_feed_forward, which must
-    divide `length`. `threads`: those that torch will use, for the scratch (default: torch.get_num_threads()). bf16 is
-    computed like fp16; on a CPU with bf16 instructions its kernels take a workspace besides, which is not predicted.
-    Raises ValueError for shapes that the model cannot run.
+    The model is in eval mode under torch.inference_mode, and given ids, mask and token types. `padded`: whether any
+    text of the batch is shorter than `length`. `ffn_chunk`: tokens of a chunk, which must divide `length` (default:
+    what config.chunk_size_feed_forward says; 0: whole). `threads`: those that torch will use, for the scratch (default:
+    torch.get_num_threads()). On a CPU with instructions for bf16 or fp16 its kernels take a workspace besides, which is
+    not predicted.
+    Raises ValueError for shapes that the model cannot run, and configs that it does not describe.
     """
     shape = checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads)
     parts = {name: count * shape.item for name, count in parameters(config).items()}
@@ -202,6 +205,11 @@ def predict(
 def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads):
     """The Shape, or a ValueError that names what is wrong and what would be right."""
     threads = torch.get_num_threads() if threads is None else threads
+    ffn_chunk = config.chunk_size_feed_forward if ffn_chunk is None else ffn_chunk
+    if config.model_type != "bert" or config.is_decoder or config.output_hidden_states or config.output_attentions:
+        raise ValueError(
+            "predicted is a plain BERT encoder that returns logits only: no decoder, no states, no attentions"
+        )
     for name, value in (("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
@@ -209,6 +217,8 @@ def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, th
         raise ValueError(f"length {length}: the model has positions for {config.max_position_embeddings} tokens")
     if config.hidden_size % config.num_attention_heads:
         raise ValueError(f"hidden size {config.hidden_size} is no multiple of {config.num_attention_heads} heads")
+    if config.num_hidden_layers < 1:
+        raise ValueError(f"{config.num_hidden_layers} layers: predicted is a model with one or more")
     if config.hidden_act != "gelu":
         raise ValueError(f"activation {config.hidden_act!r}: predicted is BERT's own, 'gelu'")
     if attention not in ("sdpa", "eager"):
@@ -331,10 +341,11 @@ class Step:
 
 
 def tensor_peak(fn, device="cpu"):
-    """The most tensor bytes that were alive at once while `fn()` ran, beyond those alive before: an int.
+    """The most tensor bytes that were alive at once while `fn()` ran, beyond those alive before: an int, 0 or more.
 
     On the CPU counted from every event of torch's allocator, so it is exact and the same on each run. With
-    `device="cuda"` it is what torch.cuda's allocator says it handed out, which rounds each tensor up to 512 bytes.
+    `device="cuda"` it is what torch.cuda's allocator says it handed out, which rounds each tensor up to
+    512 bytes and counts cuBLAS's workspace at its first use.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
@@ -343,7 +354,7 @@ def tensor_peak(fn, device="cpu"):
         fn()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    return max((step.alive for step in timeline(fn)), default=0)
+    return max([0, *(step.alive for step in timeline(fn))])
 
 
 def timeline(fn, model=None):
@@ -372,7 +383,7 @@ def allocations(roots):
     waiting = [(event, "", "") for event in roots]
     while waiting:
         event, op, module = waiting.pop()
-        if event.tag.name == "Allocation":
+        if event.tag.name == "Allocation" and event.extra_fields.device.type == "cpu":
             yield event.start_time_ns, event.extra_fields.alloc_size, op, module
         if event.name.startswith(MODULE):
             op, module = "", event.name.removeprefix(MODULE)
@@ -422,10 +433,10 @@ class ProcessPeak:
 def process_peak(fn, *args):
     """Run `fn(*args)` in a fresh child process and measure how far its memory grew: a ProcessPeak.
 
-    The child has torch, transformers and zsc_utils imported, and every page of their libraries mapped, before the
-    baseline is taken. `total` is the kernel's own high-water mark (VmHWM), reset just before `fn`, so that no peak is
-    missed. Of the two kinds it keeps no mark: they are read every 2 ms from outside; what is shorter shows in `total`
-    only. Errors of fn are raised here; ChildError says when the child was killed, as by the kernel for
+    The child has torch, transformers and zsc_utils imported, and (from Linux 5.14 on) every page of their libraries
+    mapped, before the baseline is taken. `total` is the kernel's own high-water mark (VmHWM), reset just before `fn`,
+    so that no peak is missed. Of the two kinds it keeps no mark: they are read every 2 ms from outside; what is shorter
+    shows in `total` only. Errors of fn are raised here; ChildError says when the child was killed, as by the kernel for
     want of memory. Functions and arguments travel by cloudpickle, so those of a notebook's cell will do. Needs Linux.
     """
     if not Path("/proc/self/clear_refs").exists():
@@ -434,20 +445,23 @@ def process_peak(fn, *args):
     context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "zsc_utils"])
     ours, theirs = context.Pipe()
     payload = cloudpickle.dumps((fn, args))
-    process = context.Process(target=serve, args=(theirs, payload, torch.get_num_threads()), daemon=True)
+    process = context.Process(
+        target=serve, args=(theirs, payload, torch.get_num_threads(), dict(os.environ)), daemon=True
+    )
     with no_main_module():
         process.start()
     theirs.close()
     try:
         return observed(process, ours)
     finally:
-        ours.close()
         process.kill()
         process.join()
+        ours.close()
 
 
-def serve(connection, payload, threads):
+def serve(connection, payload, threads, environment):
     """In the child: ready, run, report the result and the kernel's mark, or the error."""
+    os.environ.update(environment)
     torch.set_num_threads(threads)
     fn, args = cloudpickle.loads(payload)
     map_libraries()
@@ -458,16 +472,30 @@ def serve(connection, payload, threads):
     try:
         result, error = fn(*args), None
     except Exception as raised:
+        raised.add_note("in the child process of process_peak:\n" + traceback.format_exc())
         result, error = None, raised
     seconds = time.perf_counter() - start
-    connection.send_bytes(cloudpickle.dumps((resident("self")["VmHWM"], seconds, result, error)))
+    connection.send_bytes(packed(resident("self")["VmHWM"], seconds, result, error))
     connection.recv()  # alive until the parent has read the last figures
+
+
+def packed(mark, seconds, result, error):
+    """The answer as bytes; what cannot travel becomes an error that names it."""
+    try:
+        answer = cloudpickle.dumps((mark, seconds, result, error))
+        cloudpickle.loads(answer)
+    except Exception as reason:
+        what = f"raised {error!r}" if error is not None else f"returned a {type(result).__name__}"
+        told = ChildError(f"fn {what}, which cannot be sent to the parent: {reason}")
+        answer = cloudpickle.dumps((mark, seconds, None, told))
+    return answer
 
 
 def observed(process, connection):
     """In the parent: watch the child's two kinds of pages until it answers."""
     receive_or_explain(process, connection.recv)
-    baseline = resident(process.pid)
+    if not (baseline := resident(process.pid)):
+        raise ChildError("the child process ended before it could begin")
     highest = {"RssAnon": 0, "RssFile": 0}
     connection.send(None)
     while True:

@@ -12,6 +12,8 @@ BYTES = {
     "embeddings": "#0072B2",
     "attention": "#E69F00",
     "feed-forward": "#009E73",
+    "norm": "#000000",
+    "head": "#F0E442",
     "activations": "#CC79A7",
     "file-backed": "#999999",
 }
@@ -35,3 +37,19 @@ def score_bars(axes, labels, scores):
     bars[-1].set_color(CHOSEN)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.set(xlim=(0, 1.12), xlabel="score")
+
+
+def stacked_bytes(axes, rows, unit=1e6):
+    """One horizontal bar a row, its kinds of byte side by side; `rows` is {name: {kind: bytes}}, kinds as in BYTES."""
+    strange = {kind for sizes in rows.values() for kind in sizes} - BYTES.keys()
+    if strange:
+        raise ValueError(f"{', '.join(sorted(strange))}: no kind of byte; there are {', '.join(BYTES)}")
+    for kind, colour in BYTES.items():
+        earlier = list(BYTES)[: list(BYTES).index(kind)]
+        widths = [sizes.get(kind, 0) / unit for sizes in rows.values()]
+        starts = [sum(sizes.get(other, 0) for other in earlier) / unit for sizes in rows.values()]
+        if any(widths):
+            axes.barh(list(rows), widths, left=starts, color=colour, label=kind)
+    axes.invert_yaxis()
+    axes.set(xlabel={1e6: "tensor bytes, MB", 1e9: "tensor bytes, GB"}[unit])
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
