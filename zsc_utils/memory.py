@@ -247,17 +247,14 @@ def parameters(config):
 
 
 def embedding_moments(s):
-    """Word, type and position vectors are added up and normed; then transformers looks at the mask."""
+    """Word, type and position vectors are added up and normed; then a padding mask is spread over pairs of tokens."""
     u, tokens = s.hidden, s.batch * s.length
     looked_up = {"words": u, "token types": u, "positions": s.length * s.config.hidden_size * s.item}
-    yield Moment("embeddings", "summed", {**looked_up, "words + types": u, "words + types + positions": u})
     yield Moment("embeddings", "normed", {**looked_up, "words + types + positions": u, "LayerNorm": s.norm})
-    seen = {"embeddings' output": u, "mask as booleans": tokens}
-    if not s.padded:  # whether all of it is true is one more boolean
-        yield Moment("embeddings", "mask checked", {**seen, "is there padding": 1})
+    if not s.padded:
         return
-    texts, heads, scalar, positions = 8 * s.batch, 8, 8, 8 * s.length  # int64, all of them
-    yield Moment("embeddings", "mask's indices", {**seen, "indices": texts + heads + 3 * positions + scalar})
+    seen = {"embeddings' output": u, "mask as booleans": tokens}
+    texts, heads, positions = 8 * s.batch, 8, 8 * s.length  # int64, all of them
     indices = texts + heads + 2 * positions + s.length
     yield Moment("embeddings", "mask spread", {**seen, "indices": indices, "picked": tokens, "mask": s.square})
     if s.attention == "eager":  # masked places become a large negative number
@@ -318,12 +315,10 @@ def feed_forward_moments(s):
 
 
 def head_moments(s):
-    """The first token's state through the pooler; the classifier's logits are a few numbers more."""
+    """The first token's state through the pooler; the classifier's logits, a few numbers, come when much is let go."""
     pooled = s.batch * s.config.hidden_size * s.item
     states = {"embeddings' output": s.hidden, "last hidden state": s.hidden, "padding mask": s.mask}
     yield Moment("pooler and head", "pooled", states | {"dense": pooled, "tanh": pooled})
-    logits = s.batch * s.config.num_labels * s.item
-    yield Moment("pooler and head", "classified", {"last hidden state": s.hidden, "pooled": pooled, "logits": logits})
 
 
 # ------------------------------------------------------------------------------------------------------ tensor bytes
