@@ -1,6 +1,7 @@
 # make run    the whole collection: executed, the ledger printed, pages written to build/site/
 # make test   the tests, and every notebook as a test
 # make lab    JupyterLab on the notebooks
+# make bench  int8 engines side by side, and the answers that fewer bits cost (15 minutes), into benchmarks/*.json
 # make save   execute the notebooks and keep their outputs in notebooks/ (for authors)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/ready
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: run test lab save clean
+.PHONY: run test lab bench save clean
 
 run: $(READY)
 	$(BIN)/python scripts/run_notebooks.py
@@ -18,6 +19,11 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/agreement.py
 
 save: $(READY)
 	env -u ZSC_CHECKPOINT $(BIN)/python scripts/run_notebooks.py --save

@@ -4,6 +4,7 @@ Whatever lies behind the name - ModelScope's hub, a folder in ModelScope's or in
 `mini`, the generated `base-shape` - is checked before it is read, and read without running code from it.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -21,13 +22,15 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.nn import Parameter
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
 
 BUNDLED = Path(__file__).parent / "data" / "mini"
 ATTENTIONS = ("sdpa", "eager")
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
 CACHE_VERSION = "1"  # counts up when what lies in the cache is made otherwise
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 # the classes of ModelScope's zero-shot checkpoints, for folders that do not say
 LABEL_IDS = {"entailment": 0, "neutral": 1, "contradiction": 2}
 # What is taken from config.json. StructBERT's adv_* settings belong to training; others, such as is_decoder, would make
@@ -59,9 +62,12 @@ class Checkpoint:
     folder: Path
 
     def __repr__(self):
-        config, count = self.model.config, sum(p.numel() for p in self.model.parameters())
+        config = self.model.config
+        weights = [tensor for name, tensor in self.model.state_dict().items() if not name.endswith("scale")]
+        count = sum(tensor.numel() for tensor in weights)
+        dtype = torch.int8 if any(tensor.dtype == torch.int8 for tensor in weights) else self.model.dtype
         shape = f"{config.num_hidden_layers} layers x {config.hidden_size}, {count / 1e6:.1f} M parameters"
-        return f"Checkpoint({self.name!r}: {shape}, {self.model.dtype}, {config._attn_implementation})"
+        return f"Checkpoint({self.name!r}: {shape}, {dtype}, {config._attn_implementation})"
 
 
 def default_name(otherwise="mini"):
@@ -73,17 +79,19 @@ def load(name, *, dtype=torch.float32, attention="sdpa"):
     """Open a checkpoint by name, in eval mode, on the CPU.
 
     `name` is "mini", "base-shape", a local folder in ModelScope's or transformers' format, or a ModelScope id such as
-    "damo/nlp_structbert_zero-shot-classification_chinese-base". `dtype` is torch.float32, float16 or bfloat16;
-    `attention` is "sdpa" or "eager". Weights in fp32 are memory-mapped, except those of "mini", which are stored in
-    eight bits and unpacked. Raises CheckpointError when the checkpoint cannot be found, is broken, or holds code.
+    "damo/nlp_structbert_zero-shot-classification_chinese-base". `dtype` is torch.float32, float16, bfloat16, or int8,
+    which is made while reading, so that the fp32 weights are never in memory whole; `attention` is "sdpa" or "eager".
+    Weights in fp32 are memory-mapped, except those of "mini", which are stored in eight bits and unpacked. A folder
+    that was saved in another precision (zsc_utils.quantization) keeps it. Raises CheckpointError when the checkpoint
+    cannot be found, is broken, or holds code.
     """
     if dtype not in DTYPES:
-        raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, torch.float16 or torch.bfloat16")
+        raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
     if attention not in ATTENTIONS:
         raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
     folder = find(name)
     config = read_config(folder)
-    reader = READERS[config.zsc_format]
+    reader = READERS_AS.get(dtype) or READERS[config.zsc_format]
     with quiet_transformers():
         model = reader(folder, config, dtype=dtype, attn_implementation=attention)
     entailment_id, contradiction_id = label_ids(folder, config)
@@ -172,7 +180,7 @@ def convert(source, target):
     target.mkdir()
     config.save_pretrained(target)
     save_file({k: v.contiguous() for k, v in state.items()}, target / "model.safetensors", metadata={"format": "pt"})
-    for file in ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+    for file in TOKENIZER_FILES:
         if (source / file).is_file():
             shutil.copy(source / file, target / file)
     read_tokenizer(target, config)
@@ -374,9 +382,56 @@ def read_int8_rows(folder, config, **options):
     return BertForSequenceClassification.from_pretrained(None, config=config, state_dict=state, **options)
 
 
+def weightless(config):
+    """A model whose weights are on the meta device, so that none takes memory; its index buffers are real."""
+    with torch.device("meta"):
+        model = BertForSequenceClassification(config)
+    embeddings = model.bert.embeddings
+    embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]
+    embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
+    return model.eval()
+
+
+def rebuilt(module, change):
+    """A copy of a model in which `change(submodule, name)` has replaced modules; None: look at the children.
+
+    Weights that are not replaced are shared with the original, which stays as it was; settings are its own.
+    """
+    model = rebuilt_module(module, change, "")
+    own = copy.deepcopy(module.config)
+    for part in model.modules():
+        if getattr(part, "config", None) is module.config:
+            part.config = own
+    return model
+
+
+def rebuilt_module(module, change, name):
+    new = change(module, name)
+    if new is None:
+        new = with_weights(module, module._parameters)
+        path = name + "." if name else ""
+        new._modules = {key: rebuilt_module(child, change, path + key) for key, child in module._modules.items()}
+    return new
+
+
+def with_weights(module, weights):
+    """A copy of one module with other weights, {name: tensor}, and no hooks; its children are the same."""
+    new = copy.copy(module)
+    new.__dict__.update({key: type(value)() for key, value in vars(module).items() if "_hooks" in key})
+    new._parameters = {
+        key: tensor if isinstance(tensor, Parameter) else Parameter(tensor, requires_grad=False)
+        for key, tensor in weights.items()
+    }
+    new._buffers = {key: buffer if buffer is None else buffer.clone() for key, buffer in module._buffers.items()}
+    new._modules = dict(module._modules)
+    return new
+
+
 # How weights may be stored, {zsc_format of config.json: reader}; a lever with a format of its own adds its reader here,
 # so that this door need not know the lever.
 READERS: dict[str, Callable] = {"transformers": read_transformers, "int8-rows": read_int8_rows}
+# {dtype: reader} for what no file needs to be stored as
+READERS_AS: dict[torch.dtype, Callable] = {}
 
 
 @contextmanager

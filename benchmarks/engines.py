@@ -1,0 +1,118 @@
+"""int8 engines side by side on base-shape: ours, torch's quantize_dynamic, ONNX Runtime's own; fp32 is 1.
+
+pip install -e '.[bench]', then python benchmarks/engines.py [--output engines.json]. The engines take turns in one run,
+each with the threads that torch uses; medians are reported.
+"""
+
+import argparse
+import datetime
+import json
+import logging
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+import zsc_utils as zsc
+from zsc_utils import quantization
+
+SHAPES = [(32, 32), (8, 128), (2, 512), (4, 128)]  # batches of 512 to 1,024 tokens
+TURNS = 7
+
+
+def torch_engine(model):
+    @torch.inference_mode()
+    def run(ids, mask):
+        return model(input_ids=ids, attention_mask=mask).logits.numpy()
+
+    return run
+
+
+def onnx_engine(model, folder):
+    """ONNX Runtime with its own dynamic int8 quantisation, embeddings included."""
+    ids = torch.ones(2, 16, dtype=torch.long)
+    dynamic = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("length", min=2, max=512)}
+    names = {"input_ids": dynamic, "attention_mask": dynamic}
+    torch.onnx.export(model, kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids)}, dynamic_shapes=names,
+                      f=folder / "fp32.onnx", dynamo=True, verbose=False)  # fmt: skip
+    quantize_dynamic(folder / "fp32.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    return lambda ids, mask: session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+
+
+def engines(folder):
+    base = zsc.load("base-shape")
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantize_dynamic is deprecated, which is why it is only compared with
+        dynamic = torch.ao.quantization.quantize_dynamic(base.model, {torch.nn.Linear}, dtype=torch.qint8)
+        onnx = onnx_engine(zsc.load("base-shape", attention="eager").model, folder)
+    return {
+        "fp32": torch_engine(base.model),
+        "int8, ours": torch_engine(quantization.quantize(base, "int8").model),
+        "int8, quantize_dynamic": torch_engine(dynamic),
+        "int8, ONNX Runtime": onnx,
+    }
+
+
+def measure(found):
+    """{shape: {engine: tokens a second}}, and how far each engine's logits are from fp32's."""
+    speeds, differences = {}, {}
+    for batch, length in SHAPES:
+        ids = torch.randint(200, 20_000, (batch, length))
+        mask = torch.ones_like(ids)
+        outputs = {name: run(ids, mask) for name, run in found.items()}
+        seconds = {name: [] for name in found}
+        for _ in range(TURNS):
+            for name, run in found.items():
+                start = time.perf_counter()
+                run(ids, mask)
+                seconds[name].append(time.perf_counter() - start)
+        speeds[f"{batch} x {length}"] = {name: ids.numel() / statistics.median(s) for name, s in seconds.items()}
+        for name, logits in outputs.items():
+            differences[name] = max(differences.get(name, 0.0), float(np.abs(logits - outputs["fp32"]).max()))
+    return speeds, differences
+
+
+def cpu():
+    """The processor and the instructions that matter here."""
+    file = Path("/proc/cpuinfo")
+    info = file.read_text() if file.exists() else f"model name: {platform.machine()}"
+    field = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in info.splitlines() if ":" in line}
+    wanted = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"}
+    return {
+        "processor": field.get("model name", platform.machine()),
+        "instructions": sorted(wanted & set(field.get("flags", "").split())),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "engines.json")
+    arguments = parser.parse_args()
+    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
+    record = {"date": datetime.date.today().isoformat()} | cpu() | {"threads": torch.get_num_threads()} | versions
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        speeds, differences = measure(engines(Path(folder)))
+    for shape, found in speeds.items():
+        print(shape)
+        for name, tokens in found.items():
+            print(f"  {name:24}{tokens:8,.0f} tokens/s  {tokens / found['fp32']:.2f}")
+    record["largest_difference_of_a_logit"] = {name: round(value, 4) for name, value in differences.items()}
+    record |= {"tokens_per_second": {shape: {n: round(v) for n, v in f.items()} for shape, f in speeds.items()}}
+    print("largest difference of a logit from fp32's:", record["largest_difference_of_a_logit"])
+    arguments.output.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
