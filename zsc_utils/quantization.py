@@ -269,7 +269,7 @@ def scale_of(tensors, name, file):
 
 
 def int8_rows(tensors, name, file):
-    """(int8 rows, a scale each) of a matrix in an open file; one in floating point is made int8, some rows at a time."""
+    """(int8 rows, a scale each) of a matrix in an open file; one in floating point becomes int8 some rows at a time."""
     stored = tensors.get_slice(name)
     if stored.get_dtype() == "I8":  # stays mapped: of embeddings only rows that are looked up take memory
         return tensors.get_tensor(name), scale_of(tensors, name, file)
