@@ -253,7 +253,7 @@ def test_a_file_is_no_folder(oracle_copy):
         zsc.load(oracle_copy / "config.json")
 
 
-@pytest.mark.parametrize("option", [{"dtype": torch.int8}, {"dtype": "fp16"}, {"attention": "flash"}])
+@pytest.mark.parametrize("option", [{"dtype": torch.int16}, {"dtype": "fp16"}, {"attention": "flash"}])
 def test_unknown_options(option):
     with pytest.raises(zsc.CheckpointError, match="dtype|attention"):
         zsc.load("mini", **option)

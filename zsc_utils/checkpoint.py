@@ -409,6 +409,7 @@ def rebuilt_module(module, change, name):
     new = change(module, name)
     if new is None:
         new = with_weights(module, module._parameters)
+        new._buffers = dict(module._buffers)  # where int8 weights are
         path = name + "." if name else ""
         new._modules = {key: rebuilt_module(child, change, path + key) for key, child in module._modules.items()}
     return new
@@ -416,7 +417,8 @@ def rebuilt_module(module, change, name):
 
 def with_weights(module, weights):
     """A copy of one module with other weights, {name: tensor}, and no hooks; its children are the same."""
-    new = copy.copy(module)
+    new = object.__new__(type(module))
+    new.__dict__.update(vars(module))
     new.__dict__.update({key: type(value)() for key, value in vars(module).items() if "_hooks" in key})
     new._parameters = {
         key: tensor if isinstance(tensor, Parameter) else Parameter(tensor, requires_grad=False)

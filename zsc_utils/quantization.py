@@ -95,6 +95,10 @@ class Int8Linear(Module):
         product = multiply(whole, shift, self.packed, self.scale, self.no_shift)
         return torch.addcmul(self.bias, product, token_scale, out=product)
 
+    def __reduce__(self):
+        """How it is copied and pickled: packed rows cannot be, so they are packed anew."""
+        return Int8Linear, (self.rows(), self.scale, self.bias)
+
     def rows(self):
         """The int8 weights (out, in) as they came."""
         return self.packed.to_dense().t().contiguous()
@@ -111,7 +115,7 @@ def tokens_to_uint8(x, block=256):
     for part, out, one in zip(flat.split(block), whole.split(block), scale.split(block)):
         torch.amax(part.abs(), -1, keepdim=True, out=one)
         one.div_(largest).clamp_min_(1e-12)
-        out.view(torch.int8).copy_((part / one).round_())  # straight to uint8 takes torch five times as long
+        out.view(torch.int8).copy_((part / one).round_())  # torch is much slower straight to uint8
     whole.add_(shift)  # wraps around, as is wanted
     return whole.view(x.shape), scale.view(*x.shape[:-1], 1), shift
 
@@ -119,7 +123,7 @@ def tokens_to_uint8(x, block=256):
 def multiply(whole, shift, packed, scale, no_shift):
     """(whole - shift) times the packed rows, times their scale, in fp32; `whole` is uint8.
 
-    Rows are packed for uint8 only: beside int8 oneDNN falls back to its reference code, a thousand times slower.
+    Rows are packed for uint8 only: beside int8 oneDNN falls back to its reference code, which is far slower.
     """
     return torch.ops.onednn.qlinear_pointwise(
         whole, 1.0, shift, packed, scale, no_shift, None, 1.0, 0, torch.float32, "none", [], ""
@@ -133,10 +137,11 @@ def activation_range():
     AVX2 adds two products in 16 bits, and 2 x 127 x 255 does not fit: oneDNN's answer is wrong then, without a word.
     Activations from -63 to 63, shifted to 1 to 127, cannot overflow. So a product whose answer is known is tried.
     """
-    rows, ones, zeros = torch.full((16, 64), 127, dtype=torch.int8), torch.ones(16), torch.zeros(16, dtype=torch.int32)
-    highest = torch.full((4, 64), 255, dtype=torch.uint8)
-    product = multiply(highest, 128, torch.ops.onednn.qlinear_prepack(rows, None), ones, zeros)
-    return (127, 128) if (product == 64 * 127 * 127).all() else (63, 64)
+    rows, ones = torch.full((256, 768), 127, dtype=torch.int8), torch.ones(256)
+    highest = torch.full((64, 768), 255, dtype=torch.uint8)
+    packed, zeros = torch.ops.onednn.qlinear_prepack(rows, None), torch.zeros(256, dtype=torch.int32)
+    exact = (multiply(highest, 128, packed, ones, zeros) == 768 * 127 * 127).all()
+    return (127, 128) if exact else (63, 64)
 
 
 class Int8Embedding(Module):
@@ -185,6 +190,7 @@ def save(checkpoint, folder):
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder: nothing is overwritten, name another")
+    door.read_tokenizer(checkpoint.folder, checkpoint.model.config)  # before anything is written
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         write(checkpoint, precision, Path(scratch) / "whole")
@@ -252,7 +258,7 @@ def read_module(module, name, file):
 def in_fp32(tensors, name, file):
     """A tensor of an open file, copied into fp32, whatever it is stored in."""
     tensor = tensors.get_tensor(name)
-    if tensor.dtype == torch.int8:
+    if tensor.dtype == torch.int8 and tensor.ndim == 2:
         return tensor * scale_of(tensors, name, file)[:, None]
     if not tensor.is_floating_point():
         raise CheckpointError(f"{file} is broken: {name} is stored as {tensor.dtype}")
@@ -273,7 +279,7 @@ def int8_rows(tensors, name, file):
     stored = tensors.get_slice(name)
     if stored.get_dtype() == "I8":  # stays mapped: of embeddings only rows that are looked up take memory
         return tensors.get_tensor(name), scale_of(tensors, name, file)
-    if stored.get_dtype() not in ("F32", "F16", "BF16"):
+    if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
         raise CheckpointError(f"{file} is broken: {name} is stored as {stored.get_dtype()}")
     count, width = stored.get_shape()
     rows, scale = torch.empty(count, width, dtype=torch.int8), torch.empty(count)
@@ -342,6 +348,8 @@ def agreement(results, others, truth=None):
         for one, there in zip(results, score)
         for label, value in zip(one["labels"], one["scores"])
     ]
+    if any(math.isnan(difference) for difference in differences):
+        raise ValueError("some scores are no numbers: a model ran over, as fp16 does beyond 65504; bf16 does not")
     right = truth and tuple(sum(r["labels"][0] == t for r, t in zip(side, truth)) for side in (results, others))
     same = sum(one["labels"][0] == other["labels"][0] for one, other in zip(results, others))
     return Agreement(len(results), same, max(differences), right)
