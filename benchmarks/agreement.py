@@ -42,7 +42,7 @@ def tasks():
 
 
 def answers(checkpoint):
-    classify = zsc.ZeroShotClassifier(checkpoint, batch_size=32)
+    classify = zsc.ZeroShotClassifier(checkpoint)
     return [result for texts, labels, _ in tasks() for result in classify(texts, labels)]
 
 

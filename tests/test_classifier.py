@@ -7,6 +7,7 @@ from conftest import ORACLE
 
 import zsc_utils as zsc
 from zsc_utils import classifier
+from zsc_utils.batching import Pairs
 
 LABELS = ["财经", "体育", "军事", "旅游"]
 TEXTS = ["央行宣布下调利率", "国足客场一比零战胜对手，提前出线，主教练赛后说球员拼到了最后一分钟", "去看海", "A股" * 40]
@@ -64,26 +65,21 @@ def test_single_label_scores_share_one_and_multi_label_scores_stand_alone(classi
 
 
 def test_scores_do_not_depend_on_the_batch(oracle):
-    alone = [zsc.ZeroShotClassifier(oracle, batch_size=1)(text, LABELS) for text in TEXTS]
-    for size in (3, 16, 64):
-        together = zsc.ZeroShotClassifier(oracle, batch_size=size)(TEXTS[::-1], LABELS[::-1])[::-1]
+    alone = [zsc.ZeroShotClassifier(oracle, max_tokens=1)(text, LABELS) for text in TEXTS]
+    for size in (100, 1024, 10_000):
+        together = zsc.ZeroShotClassifier(oracle, max_tokens=size)(TEXTS[::-1], LABELS[::-1])[::-1]
         for one, other in zip(alone, together):
             assert dict(zip(other["labels"], other["scores"])) == pytest.approx(
                 dict(zip(one["labels"], one["scores"])), abs=1e-5
             )
 
 
-def test_the_text_is_cut_and_never_the_hypothesis(classify, monkeypatch):
-    seen = []
-    real = type(classify.checkpoint.model).forward
-    monkeypatch.setattr(
-        type(classify.checkpoint.model), "forward", lambda self, **kw: seen.append(kw) or real(self, **kw)
-    )
-    long_label = "财经" * 100
-    classify("体育" * 1000, [long_label])
-    ids, types = seen[0]["input_ids"][0], seen[0]["token_type_ids"][0]
-    whole = classify.checkpoint.tokenizer(long_label, add_special_tokens=False).input_ids
-    assert len(ids) == 512 and ids[types == 1].tolist() == [*whole, classify.checkpoint.tokenizer.sep_token_id]
+def test_the_text_is_cut_and_never_the_hypothesis(oracle, classify):
+    pairs = Pairs(oracle.tokenizer, [("体育" * 1000, "财经" * 100)])
+    ids, types, mask = pairs.tensors([0])
+    whole = oracle.tokenizer("财经" * 100, add_special_tokens=False).input_ids
+    assert ids.shape == (1, 512) and mask is None
+    assert ids[types == 1].tolist() == [*whole, oracle.tokenizer.sep_token_id]
 
 
 def test_real_pairs_not_one_string_with_sep_in_it(classify):
@@ -108,7 +104,8 @@ def test_labels_may_hold_braces(classify):
 
 
 def test_equal_scores_keep_the_order_of_the_labels():
-    assert classifier.ranked("text", ["a", "b", "c"], [0.2, 0.5, 0.2])["labels"] == ["b", "a", "c"]
+    record = classifier.Record(0, "text", classifier.LabelSet(("a", "b", "c"), ()))
+    assert classifier.ranked(record, [0.2, 0.5, 0.2])["labels"] == ["b", "a", "c"]
 
 
 # ------------------------------------------------------------------------------------------------ errors at the door
@@ -155,10 +152,10 @@ def test_templates_without_one_place_for_the_label(classify, template):
         classify(TEXTS[0], LABELS, template)
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "8"])
-def test_batch_sizes_that_are_none(oracle, size):
-    with pytest.raises(ValueError, match="batch_size"):
-        zsc.ZeroShotClassifier(oracle, batch_size=size)
+@pytest.mark.parametrize("size", [0, -1, 1.5, "8", True])
+def test_token_budgets_that_are_none(oracle, size):
+    with pytest.raises(ValueError, match="max_tokens"):
+        zsc.ZeroShotClassifier(oracle, max_tokens=size)
 
 
 def test_checkpoints_that_are_none():

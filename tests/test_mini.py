@@ -24,7 +24,7 @@ REACHED = {("topics_familiar", "bare"), ("reviews_stated", "familiar labels"), (
 
 @pytest.fixture(scope="module")
 def classify(mini):
-    return zsc.ZeroShotClassifier(mini, batch_size=64)
+    return zsc.ZeroShotClassifier(mini)
 
 
 @pytest.fixture(scope="module")

@@ -346,7 +346,7 @@ def answers(mini):
     found = {"fp32": off_the_grid(mini)}
     found |= {precision: quantization.quantize(found["fp32"], precision) for precision in quantization.PRECISIONS}
     for precision, checkpoint in found.items():
-        classify = zsc.ZeroShotClassifier(checkpoint, batch_size=32)
+        classify = zsc.ZeroShotClassifier(checkpoint)
         found[precision] = classify([r["text"] for r in part], topics) + classify(
             [r["text"] for r in reviews], ["好评", "差评"]
         )

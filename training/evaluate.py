@@ -174,7 +174,7 @@ def main():
     parser.add_argument("--packages", type=Path)
     parser.add_argument("--card", type=Path)
     arguments = parser.parse_args()
-    classify = ZeroShotClassifier(arguments.checkpoint, batch_size=64)
+    classify = ZeroShotClassifier(arguments.checkpoint)
     found = report(classify)
     if arguments.packages:
         found["news_sentiment"] = {"bare": news_sentiment(classify, arguments.packages)}

@@ -6,10 +6,37 @@ label put into the template a hypothesis; how sure the model is that the text en
 
 import os
 import re
+from dataclasses import dataclass
+from itertools import islice, repeat
 
 import torch
+from tqdm.auto import tqdm
+from transformers import BertForSequenceClassification
 
+from zsc_utils import inference
+from zsc_utils.batching import Pairs, TokenBudget, run
 from zsc_utils.checkpoint import Checkpoint, load
+
+MAX_TOKENS = {"cpu": 1024, "cuda": 16_384}  # of a batch: larger ones take more memory and are hardly faster
+BLOCK = 512  # pairs that are sorted into batches together
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Checked labels and their hypotheses, in the same order."""
+
+    labels: tuple
+    hypotheses: tuple
+
+
+@dataclass(frozen=True)
+class Record:
+    """A text with its place in the input and its labels, or the error that keeps it from having a result."""
+
+    position: int
+    text: str
+    labels: LabelSet | None = None
+    error: Exception | None = None
 
 
 class ZeroShotClassifier:
@@ -19,76 +46,217 @@ class ZeroShotClassifier:
     >>> classify("央行下调利率", ["财经", "体育"])["labels"]
     ['财经', '体育']
 
-    `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is.
+    `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is. `max_tokens`
+    is the most tokens of a batch, padding included (default: 1,024 on a CPU): memory hangs on it, scores do not. It is
+    lowered when memory runs out, and the work goes on.
     """
 
-    def __init__(self, checkpoint="mini", *, batch_size=16):
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size {batch_size!r}: give the number of pairs in a forward pass, 1 or more")
+    def __init__(self, checkpoint="mini", *, max_tokens=None):
+        if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
+            raise ValueError(f"max_tokens {max_tokens!r}: give the number of tokens in a batch, 1 or more")
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
-        self.batch_size = batch_size
+        self.budget = TokenBudget(max_tokens or MAX_TOKENS.get(self.checkpoint.model.device.type, 1024))
+        self.chunk = inference.CHUNK
 
     def __repr__(self):
-        return f"ZeroShotClassifier({self.checkpoint!r})"
+        return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
 
-    def __call__(self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False):
+    def __call__(self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False, *, progress=False):
         """Score every label for every text.
 
         `sequences` is a text or a list of texts; `candidate_labels` a list of labels, or one string that separates them
-        by `,` or `，`. Returns {"sequence", "labels", "scores"} with the best label first, a list of them for a list of
-        texts. Single label: scores of a text sum to 1 (softmax of the entailment logits over the labels). Multi label,
-        or one label only: each score stands alone (softmax over contradiction and entailment). A text too long for the
-        model is cut at its end, never the hypothesis.
+        by `,` or `，`, or a list of such lists, one for each text. Returns {"sequence", "labels", "scores"} with the
+        best label first, a list of them for a list of texts. Single label: scores of a text sum to 1 (softmax of the
+        entailment logits over the labels). Multi label, or one label only: each score stands alone (softmax over
+        contradiction and entailment). A text too long for the model is cut at its end, never the hypothesis. A text
+        that comes again with the same labels is computed once. `progress` shows a bar.
 
         Raises ValueError or TypeError, naming value and position, for input that has no answer: an empty text or list,
         a text or label that is no string, a label given twice, a template without exactly one `{}`, a hypothesis that
-        leaves no room for a text. The pipeline of transformers lets some of these pass.
+        leaves no room for a text. The pipeline of transformers lets some of these pass. Raises MemoryError, naming it,
+        for a pair that does not fit into memory even alone.
         """
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
-        labels = check_labels(candidate_labels)
-        hypotheses = fill(hypothesis_template, labels)
-        logits = self.logits([(text, hypothesis) for text in texts for hypothesis in hypotheses])
-        scores = self.scores(logits.view(len(texts), len(labels), -1), multi_label)
-        results = [ranked(text, labels, row) for text, row in zip(texts, scores.tolist())]
+        if not is_per_text(candidate_labels):
+            sets = [self.label_set(candidate_labels, hypothesis_template)] * len(texts)
+        elif len(sets := [self.label_set(labels, hypothesis_template) for labels in candidate_labels]) != len(texts):
+            raise ValueError(f"{len(sets)} lists of labels for {len(texts)} texts: give one for each text")
+        asked = list(zip(texts, sets))
+        records = [Record(position, *pair) for position, pair in enumerate(dict.fromkeys(asked))]
+        found = {}
+        for record, answer in self.answers(records, len(sets[0].labels), multi_label, bar(progress, records)):
+            if isinstance(answer, Exception):
+                raise answer
+            found[record.text, record.labels] = answer
+        results = [{key: value[:] for key, value in found[pair].items()} for pair in asked]  # none shared
         return results[0] if isinstance(sequences, str) else results
 
+    def stream(
+        self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False, *, start=0, progress=False
+    ):  # fmt: skip
+        """Score texts from any iterable, such as the lines of a file: yields results in order, in constant memory.
+
+        As calling the classifier, but a record without an answer (None, a number, an empty text, a pair too large for
+        the memory) yields {"sequence", "position", "error"}, and the rest goes on. Labels for each text may come from
+        an iterator too. `start`: how many records to pass over, to go on after an interruption; the results are then
+        the same bits, for texts are always taken in the same blocks, each read before its first result comes.
+
+        Raises ValueError or TypeError at once for labels, template or `start` without an answer.
+        """
+        if isinstance(sequences, str) or not hasattr(sequences, "__iter__"):
+            raise TypeError(f"sequences {sequences!r}: give an iterable of texts; for one text call the classifier")
+        if type(start) is not int or start < 0:
+            raise ValueError(f"start {start!r}: give the number of records to pass over, 0 or more")
+        check_template(hypothesis_template)
+        if is_per_text(candidate_labels):
+            sets, count = iter(candidate_labels), 16
+        else:
+            shared = self.label_set(candidate_labels, hypothesis_template)
+            sets, count = repeat(shared), len(shared.labels)
+        records = (
+            self.record(position, text, next(sets, None), hypothesis_template)
+            for position, text in enumerate(sequences)
+        )
+        answers = self.answers(records, count, multi_label, bar(progress, sequences), start)
+        return (as_result(record, answer) for record, answer in answers)
+
+    def label_set(self, labels, template):
+        """The LabelSet of labels as they were given; raises for what has no answer."""
+        labels = check_labels(labels)
+        hypotheses = fill(template, labels)
+        check_room(self.checkpoint.tokenizer, hypotheses)
+        return LabelSet(tuple(labels), tuple(hypotheses))
+
+    def record(self, position, text, labels, template):
+        """The Record of a text and its labels, with the error if there can be no result."""
+        try:
+            check_text(text, position)
+            labels = labels if isinstance(labels, LabelSet) else self.label_set(labels, template)
+        except (TypeError, ValueError) as error:
+            return Record(position, text, error=error)
+        return Record(position, text, labels)
+
+    def answers(self, records, label_count, multi_label, shown, start=0):
+        """(record, its result or error) from position `start` on, in order; computed in blocks, always the same."""
+        records, size = iter(records), max(1, BLOCK // label_count)
+        with shown:
+            while block := list(islice(records, size)):
+                if block[-1].position >= start:
+                    found = zip(block, self.block_answers(block, multi_label, shown))
+                    yield from ((record, answer) for record, answer in found if record.position >= start)
+                shown.update(block[-1].position + 1 - shown.n)
+
+    def block_answers(self, block, multi_label, shown):
+        """The results of these records, in order; where there is none, the error."""
+        pairs = [(r.text, hypothesis) for r in block if r.error is None for hypothesis in r.labels.hypotheses]
+        logits, errors = self.rows(pairs, shown, len(block))
+        rows, answers = iter(range(len(pairs))), []
+        for record in block:
+            own = [] if record.error else list(islice(rows, len(record.labels.labels)))
+            error = record.error or next((errors[row] for row in own if row in errors), None)
+            answers.append(error or ranked(record, self.scores(logits[own], multi_label).tolist()))
+        return answers
+
     def logits(self, pairs):
-        """Logits (len(pairs), classes), fp32, of (text, hypothesis) pairs, `batch_size` pairs to a forward pass."""
-        steps = range(0, len(pairs), self.batch_size)
-        return torch.cat([self.forward(pairs[start : start + self.batch_size]) for start in steps])
+        """Logits (len(pairs), classes), fp32, of (text, hypothesis) pairs; raises MemoryError for one that is too large."""
+        logits, errors = self.rows(pairs)
+        for error in errors.values():
+            raise error
+        return logits
+
+    def rows(self, pairs, shown=None, count=0):
+        """(logits of (text, hypothesis) pairs, {row: MemoryError}); moves the bar on by `count` in all."""
+        if not pairs:
+            return torch.empty(0, self.checkpoint.model.config.num_labels), {}
+        pairs = Pairs(self.checkpoint.tokenizer, pairs)
+        done, first = 0, shown.n if shown is not None else 0
+
+        def progress(finished):
+            nonlocal done
+            done += finished
+            if shown is not None:
+                shown.update(first + count * done // len(pairs) - shown.n)
+
+        classes = self.checkpoint.model.config.num_labels
+        rows, errors = run(pairs, classes, self.budget, lambda numbers: self.forward(*pairs.tensors(numbers)), progress)
+        return rows[pairs.position], {i: errors[n] for i, n in enumerate(pairs.position) if n in errors}
 
     @torch.inference_mode()
-    def forward(self, pairs):
-        """Logits of one batch of (text, hypothesis) pairs, padded to its longest."""
-        tokenizer, model = self.checkpoint.tokenizer, self.checkpoint.model
-        texts, hypotheses = map(list, zip(*pairs))
-        check_room(tokenizer, hypotheses)
-        # real pairs: the tokenizer puts [SEP] between and marks the hypothesis with token type 1
-        inputs = tokenizer(texts, hypotheses, truncation="only_first", padding=True, return_tensors="pt")
-        return model(**inputs.to(model.device)).logits.float().cpu()
+    def forward(self, ids, types, mask):
+        """Logits (batch, classes), fp32, on the CPU, of one batch of token ids, token types, and a mask or None."""
+        model = self.checkpoint.model
+        ids, types = ids.to(model.device), types.to(model.device)
+        mask = mask if mask is None else mask.to(model.device)
+        if is_plain(model):
+            logits = inference.logits(model, ids, types, mask, chunk=self.chunk)
+        else:
+            logits = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits
+        return logits.float().cpu()
 
     def scores(self, logits, multi_label):
-        """Scores (texts, labels) from logits (texts, labels, classes)."""
-        entailment = logits[..., self.checkpoint.entailment_id]
-        if multi_label or logits.shape[1] == 1:
-            return torch.sigmoid(entailment - logits[..., self.checkpoint.contradiction_id])  # softmax over the two
-        return entailment.softmax(dim=1)
+        """Scores (labels,) of one text from logits (labels, classes)."""
+        entailment = logits[:, self.checkpoint.entailment_id]
+        if multi_label or len(logits) == 1:
+            return torch.sigmoid(entailment - logits[:, self.checkpoint.contradiction_id])  # softmax over the two
+        return entailment.softmax(dim=0)
+
+
+def is_plain(model):
+    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules."""
+    hooks = ("_hf_hook", "_forward_hooks", "_forward_pre_hooks")
+    return isinstance(model, BertForSequenceClassification) and not any(
+        getattr(module, hook, None) for module in model.modules() for hook in hooks
+    )
+
+
+def bar(progress, records):
+    """A progress bar that counts texts; it knows their number if they do."""
+    total = len(records) if hasattr(records, "__len__") else None
+    return tqdm(total=total, desc="classify", unit="text", disable=not progress)
+
+
+def ranked(record, scores):
+    """One result, best label first; equal scores keep the order of the labels."""
+    labels = record.labels.labels
+    order = sorted(range(len(labels)), key=lambda i: -scores[i])
+    return {"sequence": record.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
+
+
+def as_result(record, answer):
+    """What a stream yields: the result, or a dict that says what is wrong with the record."""
+    if not isinstance(answer, Exception):
+        return answer
+    return {"sequence": record.text, "position": record.position, "error": f"{type(answer).__name__}: {answer}"}
+
+
+# ------------------------------------------------------------------------------------------------ errors at the door
 
 
 def check_texts(texts):
     """The texts as a list, or an error that names the first that cannot be classified."""
     if not isinstance(texts, list | tuple):
-        raise TypeError(f"sequences: give a text or a list of texts, not {type(texts).__name__}")
+        raise TypeError(f"sequences: give a text or a list of texts, not {type(texts).__name__}; or use stream")
     if not texts:
         raise ValueError("sequences is an empty list: give at least one text")
     for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"text {position} is {text!r}, a {type(text).__name__}: only strings can be classified")
-        if not text.strip():
-            raise ValueError(f"text {position} is empty ({text!r}): leave it out, it has no class")
+        check_text(text, position)
     return list(texts)
+
+
+def check_text(text, position):
+    if not isinstance(text, str):
+        raise TypeError(f"text {position} is {text!r}, a {type(text).__name__}: only strings can be classified")
+    if not text.strip():
+        raise ValueError(f"text {position} is empty ({text!r}): leave it out, it has no class")
+
+
+def is_per_text(labels):
+    """Whether each text has labels of its own: a list of lists, or an iterator."""
+    if isinstance(labels, list | tuple):
+        return any(isinstance(label, list | tuple) for label in labels)
+    return hasattr(labels, "__next__")
 
 
 def check_labels(labels):
@@ -110,13 +278,17 @@ def check_labels(labels):
     return list(labels)
 
 
-def fill(template, labels):
-    """The hypotheses: each label in the place of the template's one `{}`."""
+def check_template(template):
     if not isinstance(template, str) or template.count("{}") != 1:
         raise ValueError(
             f"hypothesis_template {template!r}: it needs {{}} exactly once, where the label goes, "
             "as in '这篇文章的标题是{}'"
         )
+
+
+def fill(template, labels):
+    """The hypotheses: each label in the place of the template's one `{}`."""
+    check_template(template)
     return [template.replace("{}", label) for label in labels]
 
 
@@ -129,9 +301,3 @@ def check_room(tokenizer, hypotheses):
                 f"the hypothesis {hypothesis[:20] + '…'!r} has {len(ids)} tokens and leaves no room for a text: "
                 f"the model reads {room}. Shorten the label or the template"
             )
-
-
-def ranked(text, labels, scores):
-    """One result, best label first; equal scores keep the order of the labels."""
-    order = sorted(range(len(labels)), key=lambda i: -scores[i])
-    return {"sequence": text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}

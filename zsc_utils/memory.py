@@ -286,12 +286,14 @@ def attention_moments(s):
     yield Moment("attention", "normed", s.held | end)
 
 
-def flash_scratch(s):
+def flash_scratch(s, queries=None):
     """Scratch of torch's CPU flash attention: a block of scores, two sums per query and the output, in fp32 per thread.
 
     Source: aten/src/ATen/native/cpu/FlashAttentionKernel.cpp. In 16 bits the block of scores is kept a second time.
+    `queries`: how many tokens of a text ask (default: all of them).
     """
-    queries = min(s.length, next(block for least, block in QUERY_BLOCKS if s.length >= least))
+    asking = s.length if queries is None else queries
+    queries = min(asking, next(block for least, block in QUERY_BLOCKS if asking >= least))
     keys = min(s.length, KEY_BLOCK)
     head_size = s.config.hidden_size // s.config.num_attention_heads
     fp32 = 4 * (queries * keys + 2 * queries + queries * head_size)

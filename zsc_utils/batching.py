@@ -1,0 +1,203 @@
+"""Pairs of text and hypothesis: joined, sorted into batches under a budget of tokens, halved when memory runs out."""
+
+import gc
+from dataclasses import dataclass
+
+import torch
+
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a tokenizer puts around a pair, as (id, token type): `before` the text, `between`, `after` the hypothesis;
+    and the token types of the two."""
+
+    before: tuple
+    between: tuple
+    after: tuple
+    text_type: int
+    hypothesis_type: int
+
+    def __len__(self):
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+def frame_of(tokenizer):
+    """The Frame of a tokenizer, found by asking it for a pair."""
+    probe = tokenizer("一", "一")
+    tokens = list(zip(probe.input_ids, probe.token_type_ids, probe.sequence_ids()))
+    text, hypothesis = ([i for i, (_, _, part) in enumerate(tokens) if part == side] for side in (0, 1))
+    special = [(token, kind) for token, kind, _ in tokens]
+    return Frame(
+        before=tuple(special[: text[0]]),
+        between=tuple(special[text[-1] + 1 : hypothesis[0]]),
+        after=tuple(special[hypothesis[-1] + 1 :]),
+        text_type=special[text[0]][1],
+        hypothesis_type=special[hypothesis[0]][1],
+    )
+
+
+class Pairs:
+    """(text, hypothesis) pairs as token ids: each text and each hypothesis tokenised once, identical pairs kept once.
+
+    `ids` lists the pairs that are different, each as (ids of the text, ids of the hypothesis); `lengths` their tokens,
+    special ones included; `position[i]` says which of them the i-th given pair is. A text too long for the model is cut
+    at its end, never the hypothesis: whoever calls has made sure that it leaves room (see `room`).
+    """
+
+    def __init__(self, tokenizer, pairs):
+        self.tokenizer, self.frame = tokenizer, frame_of(tokenizer)
+        texts, hypotheses = (tokenised(tokenizer, side) for side in zip(*pairs))
+        numbers = {}
+        self.position = [
+            numbers.setdefault((texts[text], hypotheses[hypothesis]), len(numbers)) for text, hypothesis in pairs
+        ]
+        self.ids = list(numbers)
+        self.lengths = [min(self.longest, self.whole_length(*ids)) for ids in self.ids]
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def longest(self):
+        """The most tokens that the model reads."""
+        return self.tokenizer.model_max_length
+
+    def whole_length(self, text, hypothesis):
+        return len(self.frame) + len(text) + len(hypothesis)
+
+    def describe(self, number):
+        """The pair with this number in words, for errors."""
+        text, hypothesis = (self.tokenizer.decode(ids[:20]).replace(" ", "") for ids in self.ids[number])
+        return f"the pair of text {text + '…'!r} and hypothesis {hypothesis!r} ({self.lengths[number]} tokens)"
+
+    def tensors(self, numbers):
+        """(ids, token types, mask) of these pairs, each (len(numbers), length); the mask is None without padding.
+
+        Padded to a length of `bucket`, so that few shapes occur.
+        """
+        length = min(bucket(max(self.lengths[number] for number in numbers)), self.longest)
+        ids = torch.full((len(numbers), length), self.tokenizer.pad_token_id)
+        types = torch.zeros_like(ids)
+        for row, number in enumerate(numbers):
+            joined = torch.tensor(self.joined(number))
+            ids[row, : len(joined)], types[row, : len(joined)] = joined.T
+        mask = torch.arange(length) < torch.tensor([self.lengths[number] for number in numbers])[:, None]
+        return ids, types, None if mask.all() else mask
+
+    def joined(self, number):
+        """The pair as a list of (id, token type)."""
+        (text, hypothesis), frame = self.ids[number], self.frame
+        text = text[: self.longest - len(frame) - len(hypothesis)]
+        return [
+            *frame.before, *((token, frame.text_type) for token in text),
+            *frame.between, *((token, frame.hypothesis_type) for token in hypothesis),
+            *frame.after,
+        ]  # fmt: skip
+
+
+def tokenised(tokenizer, strings):
+    """{string: its token ids}, each string tokenised once and without special tokens."""
+    strings = list(dict.fromkeys(strings))
+    ids = tokenizer(strings, add_special_tokens=False, truncation=False).input_ids
+    return {string: tuple(tokens[: tokenizer.model_max_length]) for string, tokens in zip(strings, ids)}
+
+
+# ----------------------------------------------------------------------------------------------------------- batches
+
+
+def bucket(length):
+    """The next length with at most four bits after its first: 16 lengths between a power of two and the next.
+
+    So few shapes occur that a library's caches of kernels stay small, for a sixteenth of padding at the most.
+    """
+    step = 1 << max(0, length.bit_length() - 5)
+    return -(-length // step) * step
+
+
+def token_budget_batches(lengths, max_tokens):
+    """Lists of indices into `lengths`, each index once: batches of at most `max_tokens` tokens, padding included.
+
+    Longest first, and of similar length: a pair under three quarters of a batch's longest begins another. What is
+    longer than the budget is alone in its batch. Batches are counted at their padded length, a `bucket`. Raises
+    ValueError for a budget or a length that is no whole number over 0.
+    """
+    for name, value in [("max_tokens", max_tokens), *(("length", length) for length in lengths)]:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
+    batches, longest = [], 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        full = batches and (len(batches[-1]) + 1) * longest > max_tokens
+        if not batches or full or lengths[index] < 0.75 * longest:
+            batches.append([])
+            longest = bucket(lengths[index])
+        batches[-1].append(index)
+    return batches
+
+
+def padding(lengths, batches):
+    """The share of tokens that is padding, from 0 to 1, when each batch is padded to its longest."""
+    slots = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return 1 - sum(lengths) / slots
+
+
+# ----------------------------------------------------------------------------------------------------- out of memory
+
+
+@dataclass
+class TokenBudget:
+    """The most tokens of a batch, padding included; lowered for good when memory ran out below it."""
+
+    max_tokens: int
+
+
+def run(pairs, classes, budget, forward, progress=lambda count: None):
+    """`forward(numbers)` over all pairs in batches under a TokenBudget: (rows, errors).
+
+    `forward` returns (len(numbers), classes); `rows` (len(pairs), classes) holds all of it. When memory runs out, the
+    batch that failed is halved, what is done is kept, and `budget` is lowered. `errors` {number: MemoryError} has the
+    pairs that do not fit even alone; their rows are NaN. `progress` is told how many pairs each batch has finished.
+    """
+    rows, errors = torch.full((len(pairs), classes), torch.nan), {}
+    waiting = token_budget_batches(pairs.lengths, budget.max_tokens)[::-1]
+    while waiting:
+        batch = waiting.pop()
+        tokens = len(batch) * bucket(max(pairs.lengths[number] for number in batch))
+        if len(batch) > 1 and tokens > budget.max_tokens:
+            middle = -(-len(batch) // 2)
+            waiting += [batch[middle:], batch[:middle]]
+            continue
+        found = attempt(forward, batch)
+        if found is None and len(batch) > 1:
+            budget.max_tokens = min(budget.max_tokens, tokens // 2)
+            waiting.append(batch)
+            continue
+        if found is None:
+            errors[batch[0]] = MemoryError(f"{pairs.describe(batch[0])} does not fit into memory, even alone")
+        else:
+            rows[batch] = found
+        progress(len(batch))
+    return rows, errors
+
+
+def attempt(forward, batch):
+    """What `forward(batch)` returns; None when memory ran out."""
+    try:
+        return forward(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # only here, where the error is gone, are the tensors that its frames held gone too
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def is_out_of_memory(error):
+    """Whether an error says that memory ran out, on a GPU or in torch's allocator for the CPU, which has no own class."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in said for words in ("can't allocate memory", "not enough memory", "std::bad_alloc")
+    )
