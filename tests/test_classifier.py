@@ -76,9 +76,9 @@ def test_scores_do_not_depend_on_the_batch(oracle):
 
 def test_the_text_is_cut_and_never_the_hypothesis(oracle, classify):
     pairs = Pairs(oracle.tokenizer, [("体育" * 1000, "财经" * 100)])
-    ids, types, mask = pairs.tensors([0])
+    ids, types, groups = pairs.tensors([0])
     whole = oracle.tokenizer("财经" * 100, add_special_tokens=False).input_ids
-    assert ids.shape == (1, 512) and mask is None
+    assert len(ids) == 512 and groups == [(1, 512)]
     assert ids[types == 1].tolist() == [*whole, oracle.tokenizer.sep_token_id]
 
 

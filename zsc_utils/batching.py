@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 
@@ -73,18 +74,11 @@ class Pairs:
         return f"the pair of text {text + '…'!r} and hypothesis {hypothesis!r} ({self.lengths[number]} tokens)"
 
     def tensors(self, numbers):
-        """(ids, token types, mask) of these pairs, each (len(numbers), length); the mask is None without padding.
-
-        Padded to a length of `bucket`, so that few shapes occur.
-        """
-        length = min(bucket(max(self.lengths[number] for number in numbers)), self.longest)
-        ids = torch.full((len(numbers), length), self.tokenizer.pad_token_id)
-        types = torch.zeros_like(ids)
-        for row, number in enumerate(numbers):
-            joined = torch.tensor(self.joined(number))
-            ids[row, : len(joined)], types[row, : len(joined)] = joined.T
-        mask = torch.arange(length) < torch.tensor([self.lengths[number] for number in numbers])[:, None]
-        return ids, types, None if mask.all() else mask
+        """(ids, token types, groups) of these pairs, one behind the other, as `inference.logits` takes them."""
+        joined = [pair for number in numbers for pair in self.joined(number)]
+        ids, types = torch.tensor(joined).T.contiguous()
+        lengths = groupby(self.lengths[number] for number in numbers)
+        return ids, types, [(len(list(same)), length) for length, same in lengths]
 
     def joined(self, number):
         """The pair as a list of (id, token type)."""
@@ -116,22 +110,22 @@ def bucket(length):
     return -(-length // step) * step
 
 
-def token_budget_batches(lengths, max_tokens):
-    """Lists of indices into `lengths`, each index once: batches of at most `max_tokens` tokens, padding included.
+def token_budget_batches(lengths, max_tokens, *, padded=True):
+    """Lists of indices into `lengths`, each index once, longest first: batches of at most `max_tokens` tokens.
 
-    Longest first, and of similar length: a pair under three quarters of a batch's longest begins another. What is
-    longer than the budget is alone in its batch. Batches are counted at their padded length, a `bucket`. Raises
-    ValueError for a budget or a length that is no whole number over 0.
+    `padded`: for models that pad a batch to its longest. Then padding counts, batches are measured at a `bucket`, and a
+    pair under three quarters of a batch's longest begins another. What is longer than the budget is alone in its batch.
+    Raises ValueError for a budget or a length that is no whole number over 0.
     """
     for name, value in [("max_tokens", max_tokens), *(("length", length) for length in lengths)]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
-    batches, longest = [], 0
+    batches, tokens, longest = [], 0, 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        full = batches and (len(batches[-1]) + 1) * longest > max_tokens
-        if not batches or full or lengths[index] < 0.75 * longest:
+        tokens += longest if padded else lengths[index]
+        if not batches or tokens > max_tokens or (padded and lengths[index] < 0.75 * longest):
             batches.append([])
-            longest = bucket(lengths[index])
+            tokens = longest = bucket(lengths[index]) if padded else lengths[index]
         batches[-1].append(index)
     return batches
 
@@ -147,23 +141,23 @@ def padding(lengths, batches):
 
 @dataclass
 class TokenBudget:
-    """The most tokens of a batch, padding included; lowered for good when memory ran out below it."""
+    """The most tokens of a batch; lowered for good when memory ran out below it."""
 
     max_tokens: int
 
 
 def run(pairs, classes, budget, forward, progress=lambda count: None):
-    """`forward(numbers)` over all pairs in batches under a TokenBudget: (rows, errors).
+    """`forward(numbers)` over all pairs in unpadded batches under a TokenBudget: (rows, errors).
 
     `forward` returns (len(numbers), classes); `rows` (len(pairs), classes) holds all of it. When memory runs out, the
     batch that failed is halved, what is done is kept, and `budget` is lowered. `errors` {number: MemoryError} has the
     pairs that do not fit even alone; their rows are NaN. `progress` is told how many pairs each batch has finished.
     """
     rows, errors = torch.full((len(pairs), classes), torch.nan), {}
-    waiting = token_budget_batches(pairs.lengths, budget.max_tokens)[::-1]
+    waiting = token_budget_batches(pairs.lengths, budget.max_tokens, padded=False)[::-1]
     while waiting:
         batch = waiting.pop()
-        tokens = len(batch) * bucket(max(pairs.lengths[number] for number in batch))
+        tokens = sum(pairs.lengths[number] for number in batch)
         if len(batch) > 1 and tokens > budget.max_tokens:
             middle = -(-len(batch) // 2)
             waiting += [batch[middle:], batch[:middle]]

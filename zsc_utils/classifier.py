@@ -47,8 +47,8 @@ class ZeroShotClassifier:
     ['财经', '体育']
 
     `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is. `max_tokens`
-    is the most tokens of a batch, padding included (default: 1,024 on a CPU): memory hangs on it, scores do not. It is
-    lowered when memory runs out, and the work goes on.
+    is the most tokens of a batch (default: 1,024 on a CPU): memory hangs on it, scores do not. It is lowered when memory
+    runs out, and the work goes on.
     """
 
     def __init__(self, checkpoint="mini", *, max_tokens=None):
@@ -58,7 +58,7 @@ class ZeroShotClassifier:
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
         self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
         self.budget = TokenBudget(max_tokens or MAX_TOKENS.get(self.checkpoint.model.device.type, 1024))
-        self.chunk = inference.CHUNK
+        self.chunk = None
 
     def __repr__(self):
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
@@ -184,15 +184,15 @@ class ZeroShotClassifier:
         return rows[pairs.position], {i: errors[n] for i, n in enumerate(pairs.position) if n in errors}
 
     @torch.inference_mode()
-    def forward(self, ids, types, mask):
-        """Logits (batch, classes), fp32, on the CPU, of one batch of token ids, token types, and a mask or None."""
+    def forward(self, ids, types, groups):
+        """Logits (pairs, classes), fp32, on the CPU, of one batch as `Pairs.tensors` gives it."""
         model = self.checkpoint.model
         ids, types = ids.to(model.device), types.to(model.device)
-        mask = mask if mask is None else mask.to(model.device)
         if is_plain(model):
-            logits = inference.logits(model, ids, types, mask, chunk=self.chunk)
+            logits = inference.logits(model, ids, types, groups, chunk=self.chunk)
         else:
-            logits = model(input_ids=ids, token_type_ids=types, attention_mask=mask).logits
+            inputs = zip(inference.by_group(ids, groups), inference.by_group(types, groups))
+            logits = torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
         return logits.float().cpu()
 
     def scores(self, logits, multi_label):

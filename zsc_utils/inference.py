@@ -2,196 +2,235 @@
 
 What is left out changes no number that is used:
 
-- the last layer computes queries, feed-forward and norms for the first token only, for the head reads no other;
-- sums and GELU write over what they read, and the feed-forward network goes through the tokens in chunks;
-- a padding mask is a row of numbers a text, not a square; without padding there is none;
-- nothing is kept that is not read again (BertModel.forward keeps the embeddings' output to its end).
+- no padding: the tokens of all pairs lie one behind the other, and only attention, which must not look across, takes
+  pairs of the same length at a time; so there is no mask either
+- the last layer computes queries, feed-forward and norms for the first token of a pair only, for the head reads no other
+- what is written goes over what is not read again, and the wide tensor of the feed-forward network exists for some
+  tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
-The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many batches.
+Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: each other number of rows would
+be another shape, for which oneDNN compiles a kernel and keeps it, 0.3 to 0.7 MB. The steps are functions of their own,
+so that others can order them otherwise, such as layer by layer over many batches.
 """
 
+from dataclasses import dataclass
+
 import torch
+from torch.nn import Linear
+from torch.nn.functional import pad
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from zsc_utils.memory import Footprint, Moment, checked_shape, flash_scratch, parameters
 
-WORKSPACE = 70_000  # bytes that oneDNN takes for an int8 product, a thread, at most; it depends on the processor
-CHUNK = 1024  # tokens that go through the feed-forward network at a time
+CHUNK = 256  # tokens that go through linear layers at a time on a CPU
+STEP = 64  # to a multiple of which tokens are filled up
+INT8_BLOCK = 256  # tokens that quantization.tokens_to_uint8 makes int8 at a time
+WORKSPACE = 300_000  # bytes that oneDNN takes while it multiplies, a thread, at most; it depends on the processor
 
 
 @torch.inference_mode()
-def logits(model, ids, types, mask=None, *, chunk=CHUNK):
-    """Logits (batch, classes) of a BertForSequenceClassification.
+def logits(model, ids, types, groups, *, chunk=None):
+    """Logits (pairs, classes) of a BertForSequenceClassification.
 
-    `ids`, `types` and `mask` are (batch, length) as a tokenizer gives them; without padding leave out `mask`.
-    `chunk` is the number of tokens, of all texts together, that go through the feed-forward network at a time.
+    `ids` and `types` (tokens,) hold all pairs one behind the other; `groups` says how they lie, as (pairs, length) of
+    neighbours that are of the same length. `chunk`: tokens that go through the linear layers at a time, a multiple of
+    64 (default: 256 on a CPU, on a GPU all).
     """
-    mask = padding_mask(mask, model.dtype)
-    hidden = embed(model, ids, types)
+    chunk = chunk or (CHUNK if ids.device.type == "cpu" else filled(len(ids)))
+    hidden = embed(model, ids, types, groups)
     *layers, last = model.bert.encoder.layer
     for layer in layers:
-        hidden = attend(layer, hidden, mask)
-        feed_forward(layer, hidden, chunk)
-    hidden = attend(last, hidden, mask, first_only=True)
-    feed_forward(last, hidden, chunk)
-    return model.classifier(model.bert.pooler(hidden))
+        hidden = after_attention(layer, hidden, attend(layer, hidden, hidden, groups, chunk), chunk)
+    first = first_tokens(hidden, groups)
+    found = attend(last, first, hidden, groups, chunk)
+    del hidden
+    first = after_attention(last, first, found, chunk)[: sum(pairs for pairs, _ in groups)]
+    return model.classifier(model.bert.pooler(first[:, None]))
 
 
-def padding_mask(mask, dtype):
-    """What is added to the scores: (batch, 1, 1, length), 0 or the most negative number; None for no padding."""
-    if mask is None:
-        return None
-    return (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min
+def filled(tokens):
+    """The next multiple of STEP."""
+    return -(-tokens // STEP) * STEP
 
 
-def embed(model, ids, types):
-    """The input of the first layer, (batch, length, hidden)."""
-    embeddings = model.bert.embeddings
-    hidden = embeddings.word_embeddings(ids)
-    hidden += embeddings.token_type_embeddings(types)
-    hidden += embeddings.position_embeddings(embeddings.position_ids[:, : ids.shape[1]])
+def by_group(tokens, groups):
+    """Views (pairs, length, ...) of a tensor (tokens, ...), one for each group; what fills it up is left out."""
+    sizes = [pairs * length for pairs, length in groups]
+    return [part.unflatten(0, group) for part, group in zip(tokens[: sum(sizes)].split(sizes), groups)]
+
+
+def embed(model, ids, types, groups):
+    """The input of the first layer, (tokens filled up, hidden)."""
+    embeddings, more = model.bert.embeddings, filled(len(ids)) - len(ids)
+    hidden = embeddings.word_embeddings(pad(ids, (0, more)))
+    hidden += embeddings.token_type_embeddings(pad(types, (0, more)))
+    for pairs in by_group(hidden, groups):
+        pairs += embeddings.position_embeddings(embeddings.position_ids[:, : pairs.shape[1]])
     return embeddings.LayerNorm(hidden)
 
 
-def attend(layer, hidden, mask, first_only=False):
-    """One layer's attention with its residual and norm: (batch, length, hidden), or (batch, 1, hidden) for the first
-    token only, which asks all the others."""
-    attention = layer.attention
-    asking = hidden[:, :1] if first_only else hidden
-    found = attention.output.dense(attended(attention.self, asking, hidden, mask))
-    found += asking
-    return attention.output.LayerNorm(found)
+def first_tokens(hidden, groups):
+    """The first token of each pair, (pairs filled up, hidden)."""
+    first = [pairs[:, 0] for pairs in by_group(hidden, groups)]
+    count = sum(map(len, first))
+    return torch.cat([*first, hidden[: filled(count) - count]])  # filled up with anything
 
 
-def attended(attention, asking, hidden, mask):
-    """Self-attention of the tokens in `asking` over all in `hidden`, by the model's attention function."""
-    heads = (attention.num_attention_heads, attention.attention_head_size)
+def attend(layer, asking, hidden, groups, chunk):
+    """Self-attention of the tokens `asking` over those of their pair in `hidden`, by the model's attention function.
+
+    `asking` is `hidden`, or the first tokens; the result is of its shape.
+    """
+    attention = layer.attention.self
     query, key, value = (
-        project(tokens).unflatten(-1, heads).transpose(1, 2)
-        for project, tokens in ((attention.query, asking), (attention.key, hidden), (attention.value, hidden))
+        project(linear_layer, tokens, chunk)
+        for linear_layer, tokens in ((attention.query, asking), (attention.key, hidden), (attention.value, hidden))
     )
     function = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
-    found, _ = function(attention, query, key, value, mask, dropout=0.0, scaling=attention.scaling)
-    return found.flatten(2)
+    asked = groups if asking is hidden else [(pairs, 1) for pairs, _ in groups]
+    for q, k, v in zip(by_group(query, asked), by_group(key, groups), by_group(value, groups)):
+        heads = (t.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2) for t in (q, k, v))
+        q.copy_(function(attention, *heads, None, dropout=0.0, scaling=attention.scaling)[0].flatten(2))
+    return query
 
 
-def feed_forward(layer, hidden, chunk=CHUNK):
-    """One layer's feed-forward network with its residual and norm, written over `hidden`, `chunk` tokens at a time."""
-    for tokens in hidden.view(-1, hidden.shape[-1]).split(chunk):
-        feed_forward_chunk(layer, tokens)
+def project(linear_layer, tokens, chunk):
+    """A linear layer from hidden to hidden size over all tokens."""
+    projected = torch.empty_like(tokens)
+    for part, place in zip(tokens.split(chunk), projected.split(chunk)):
+        place.copy_(linear(linear_layer, part))
+    return projected
 
 
-def feed_forward_chunk(layer, tokens):
-    wide = layer.intermediate.dense(tokens)
+def after_attention(layer, hidden, found, chunk):
+    """The rest of a layer, written over its input `hidden`; `found` is what attention found."""
+    for tokens, heard in zip(hidden.split(chunk), found.split(chunk)):
+        joined = linear(layer.attention.output.dense, heard)
+        joined += tokens
+        joined = layer.attention.output.LayerNorm(joined)
+        tokens.copy_(feed_forward(layer, joined))
+    return hidden
+
+
+def feed_forward(layer, tokens):
+    """The feed-forward network with its residual and norm."""
+    wide = linear(layer.intermediate.dense, tokens)
     activate = layer.intermediate.intermediate_act_fn
     wide = torch.ops.aten.gelu_(wide) if type(activate).__name__ == "GELUActivation" else activate(wide)
-    narrow = layer.output.dense(wide)
+    narrow = linear(layer.output.dense, wide)
     del wide
     narrow += tokens
-    tokens.copy_(layer.output.LayerNorm(narrow))
+    return layer.output.LayerNorm(narrow)
+
+
+def linear(layer, tokens):
+    """`layer(tokens)`; in fp32 on a CPU by oneDNN, which is up to 1.4 times as fast as what torch takes there."""
+    if type(layer) is Linear and tokens.dtype == torch.float32 and tokens.device.type == "cpu" and HAS_ONEDNN:
+        return torch.ops.mkldnn._linear_pointwise(tokens, layer.weight, layer.bias, "none", [], "")
+    return layer(tokens)
+
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
 
 # ----------------------------------------------------------------------------------------------------------- predict
 
 
-def predict(
-    config,
-    batch,
-    length,
-    *,
-    attention="sdpa",
-    padded=False,
-    chunk=CHUNK,
-    dtype=torch.float32,
-    int8_block=None,
-    threads=None,
-):
+def predict(config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float32, int8=False, threads=None):
     """The tensor bytes of `logits` on a CPU, without running it: a Footprint, as memory.predict gives for BERT's own.
 
-    With u = batch x length x hidden x 4 bytes (2 for fp16), and more than one layer: attention holds the layer's input,
-    q, k, v and the output, 5 u and the kernel's scratch (eager: 4 u and twice the scores, or what lies nearby); the
-    feed-forward network u and, of one chunk, its wide tensor and its output. `int8_block` is for models in int8, whose
-    linear layers keep a copy of their input in int8, made so many tokens at a time; not predicted is oneDNN's workspace
-    (WORKSPACE a thread at most), and the weights of the Footprint are fp32's. Raises ValueError as memory.predict does.
+    With u = tokens x hidden x 4 bytes (2 for fp16): attention holds the layer's input, q, k and v, 4 u, and the largest
+    group's output with what its kernel takes (eager: twice its scores), so 5 u for pairs of one length; the rest of a
+    layer 2 u and, of one chunk, its wide tensor, its input and its output. `int8`: for int8 models, whose linear layers
+    keep a copy of their input in int8; the Footprint's weights are fp32's even so. Not predicted is oneDNN's workspace,
+    WORKSPACE a thread at most, which is no part of the peak from some 512 tokens on. Raises ValueError as
+    memory.predict does.
     """
-    shape = checked_shape(config, batch, length, attention, padded, 0, dtype, threads)
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk {chunk!r}: give a whole number of tokens, 1 or more")
-    single = config.num_hidden_layers == 1
+    if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP:
+        raise ValueError(f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP}")
+    shapes = [checked_shape(config, *group, attention, False, 0, dtype, threads) for group in groups]
+    tokens, first = filled(sum(s.batch * s.length for s in shapes)), filled(sum(s.batch for s in shapes))
+    size = Sizes(config, dtype.itemsize, chunk, int8)
+    one_layer = config.num_hidden_layers == 1
     moments = [
-        *embedding_moments(shape, int8_block),
-        *attention_moments(shape, int8_block, shape.length if not single else 1),
-        *feed_forward_moments(shape, int8_block, min(chunk, batch * (length if not single else 1)), single),
-        Moment("pooler and head", "pooled", {"first tokens": 3 * batch * config.hidden_size * shape.item}),
+        *embedding_moments(size, tokens),
+        *attention_moments(size, shapes, tokens, first if one_layer else tokens),
+        *feed_forward_moments(size, first if one_layer else tokens),
+        Moment("pooler and head", "pooled", {"first tokens": 3 * size.states(first)}),
     ]
-    parts = {name: count * shape.item for name, count in parameters(config).items()}
+    parts = {name: count * dtype.itemsize for name, count in parameters(config).items()}
     return Footprint(parts, tuple(moments))
 
 
-def linear_scratch(tokens, wide, narrow, item, int8_block):
-    """Bytes that a linear layer from `wide` to `narrow` numbers a token takes at most, its output included."""
-    if not int8_block:
-        return tokens * narrow * item
-    kept = tokens * (wide + 4)  # the input in int8, and a scale a token
-    return kept + max(min(tokens, int8_block) * wide * 4, tokens * narrow * 4)
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of what some tokens take on their way."""
+
+    config: object
+    item: int  # bytes of one number
+    chunk: int
+    int8: bool
+
+    def states(self, tokens):
+        return tokens * self.config.hidden_size * self.item
+
+    def normed(self, tokens):
+        """LayerNorm's output, with the mean and deviation of every token."""
+        return self.states(tokens) + 2 * tokens * self.item
+
+    def linear(self, tokens, wide, narrow):
+        """What a linear layer from `wide` to `narrow` numbers a token takes at its peak for one chunk, output included."""
+        tokens = min(tokens, self.chunk)
+        if not self.int8:
+            return tokens * narrow * self.item
+        kept = tokens * (wide + 4)  # the input in int8, and a scale a token
+        return kept + max(min(tokens, INT8_BLOCK) * wide * 4, tokens * narrow * 4)
 
 
-def row_mask(s):
-    return s.batch * s.length * s.item if s.padded else 0
-
-
-def embedding_moments(s, int8_block):
+def embedding_moments(size, tokens):
     """Types and positions are added to the words, and the sum is normed."""
-    u, tokens = s.hidden, s.batch * s.length
-    picked = tokens * (s.config.hidden_size + 4) if int8_block else 0
-    held = {"padding mask": row_mask(s), "words": u}
-    yield Moment("embeddings", "summed", held | {"token types": u, "rows and scales": picked})
-    yield Moment("embeddings", "normed", held | {"LayerNorm": s.norm})
+    u = size.states(tokens)
+    rows = tokens * (size.config.hidden_size + 4) if size.int8 else 0
+    yield Moment("embeddings", "summed", {"words": u, "token types": u, "int8 rows": rows, "type ids": 8 * tokens})
+    yield Moment("embeddings", "normed", {"words": u, "LayerNorm": size.normed(tokens)})
 
 
-def attention_moments(s, int8_block, queries):
-    """One layer's attention, in which `queries` tokens of each text ask: all of them, or the first alone."""
-    u, hidden = s.hidden, s.config.hidden_size
-    asking = s.batch * queries * hidden * s.item
-    held = {"padding mask": row_mask(s), "layer input": u, "query": asking, "key": u}
-    last = linear_scratch(s.batch * s.length, hidden, hidden, s.item, int8_block)
-    yield Moment("attention", "value projected", held | {"value and its scratch": last})
-    held["value"] = u
-    if s.attention == "sdpa":
-        sums = s.batch * s.config.num_attention_heads * queries * 4
-        inside = {"attention output": asking, "log of sums": sums, "kernel scratch": flash_scratch(s, queries)}
-        yield Moment("attention", "inside the kernel", held | inside)
-    else:
-        yield from eager_moments(s, held, asking, s.scores * queries // s.length)
-    held = {"padding mask": row_mask(s), "layer input": u, "attention output": asking}
-    dense = linear_scratch(s.batch * queries, hidden, hidden, s.item, int8_block)
-    yield Moment("attention", "dense", held | {"dense and its scratch": dense})
-    normed = asking + 2 * s.batch * queries * s.item
-    yield Moment("attention", "normed", held | {"LayerNorm": normed})
+def attention_moments(size, shapes, tokens, asking):
+    """One layer's attention, in which `asking` tokens ask: all, or the first of each pair."""
+    u, query, hidden = size.states(tokens), size.states(asking), size.config.hidden_size
+    first_only = asking < tokens
+    held = {"layer input": u, "first tokens": query * first_only, "query": query, "key": u, "value": u}
+    yield Moment("attention", "value projected", held | {"chunk": size.linear(tokens, hidden, hidden)})
+    for shape in shapes:
+        inside = sdpa_moments if shape.attention == "sdpa" else eager_moments
+        for what, tensors in inside(shape, 1 if first_only else shape.length):
+            yield Moment("attention", what, held | tensors)
 
 
-def eager_moments(s, held, asking, w):
-    """Eager attention builds the matrix of scores, here of `w` bytes; see memory.attention_moments."""
+def sdpa_moments(s, queries):
+    """(what, tensors) of one group in torch's kernel, which never builds the matrix of scores."""
+    sums = s.batch * s.config.num_attention_heads * queries * 4
+    output = s.hidden * queries // s.length
+    yield "inside the kernel", {"output": output, "log of sums": sums, "kernel scratch": flash_scratch(s, queries)}
+
+
+def eager_moments(s, queries):
+    """(what, tensors) of one group in eager attention; see memory.attention_moments."""
+    w, output = s.scores * queries // s.length, s.hidden * queries // s.length
     copied = s.heads_move and s.batch > 1
-    moved = s.heads_move and asking > s.hidden // s.length  # one token's heads lie joined already
-    copies = {"query and key, copied": (asking + s.hidden) * copied}
-    yield Moment("attention", "scores", held | copies | {"scores": w})
-    yield Moment("attention", "scores scaled", held | {"scores": w, "scaled scores": w, "scale": 8 + s.item})
-    outcome = {"weights": w, "attention output": asking}
-    yield Moment("attention", "weighted", held | outcome | {"value, copied": s.hidden * copied})
-    yield Moment("attention", "heads joined", held | outcome | {"heads joined": asking * moved})
+    yield "scores", {"query and key, copied": (output + s.hidden) * copied, "scores": w}
+    yield "scores scaled", {"scores": w, "scaled scores": w, "scale": 8 + s.item}
+    yield "weighted", {"weights": w, "output": output, "value, copied": s.hidden * copied}
+    yield "heads joined", {"weights": w, "output": output, "heads joined": output * (s.heads_move and queries > 1)}
 
 
-def feed_forward_moments(s, int8_block, tokens, first_only):
-    """One chunk of `tokens` through the feed-forward network; the hidden states of all are alive."""
-    hidden, wide = s.config.hidden_size, s.config.intermediate_size
-    states = s.hidden // s.length if first_only else s.hidden
-    held = {"padding mask": row_mask(s), "hidden states": states}
-    widened = linear_scratch(tokens, hidden, wide, s.item, int8_block)
-    narrowed = linear_scratch(tokens, wide, hidden, s.item, int8_block)
-    yield Moment("feed-forward", "widened", held | {"wide and its scratch": widened})
-    yield Moment(
-        "feed-forward", "narrowed", held | {"wide": tokens * wide * s.item, "narrow and its scratch": narrowed}
-    )
-    yield Moment("feed-forward", "normed", held | {"narrow, normed": 2 * tokens * (hidden + 1) * s.item})
+def feed_forward_moments(size, tokens):
+    """The rest of a layer, one chunk at a time; the hidden states and what attention found are there for all tokens."""
+    hidden, wide, chunk = size.config.hidden_size, size.config.intermediate_size, min(tokens, size.chunk)
+    held = {"hidden states": size.states(tokens), "found by attention": size.states(tokens)}
+    held["chunk"] = size.states(chunk)
+    widened = {"wide": chunk * wide * size.item}
+    yield Moment("feed-forward", "widened", held | {"wide": size.linear(chunk, hidden, wide)})
+    yield Moment("feed-forward", "narrowed", held | widened | {"narrow": size.linear(chunk, wide, hidden)})
+    yield Moment("feed-forward", "normed", held | {"narrow": size.states(chunk), "LayerNorm": size.normed(chunk)})
