@@ -190,7 +190,7 @@ def attempt(forward, batch):
 
 
 def is_out_of_memory(error):
-    """Whether an error says that memory ran out, on a GPU or in torch's allocator for the CPU, which has no own class."""
+    """Whether an error says that memory ran out; torch's allocator for the CPU has no class of its own for that."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in said for words in ("can't allocate memory", "not enough memory", "std::bad_alloc")

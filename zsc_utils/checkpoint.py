@@ -369,17 +369,36 @@ def read_transformers(folder, config, **options):
     return BertForSequenceClassification.from_pretrained(folder, config=config, **options)
 
 
-def read_int8_rows(folder, config, **options):
-    """Matrices stored as int8 with one fp32 scale a row, `name.scale`; unpacked while loading."""
+def read_int8_rows(folder, config, *, dtype=torch.float32, attn_implementation="sdpa"):
+    """Matrices stored as int8 with one fp32 scale a row, `name.scale`; unpacked module by module while loading, so that
+    no more than one matrix is in memory twice."""
     file = weights_file(folder)
-    stored = read_state(file)
-    scales = {name.removesuffix(".scale"): stored.pop(name) for name in list(stored) if name.endswith(".scale")}
-    check_shapes({name: tuple(tensor.shape) for name, tensor in stored.items()}, config, file)
-    for name, tensor in stored.items():
-        if tensor.dtype == torch.int8 and getattr(scales.get(name), "shape", None) != tensor.shape[:1]:
-            raise CheckpointError(f"{file} is broken: no scale, or not one a row, for {name}")
-    state = {n: t.float() * scales[n][:, None] if n in scales else t.float() for n, t in stored.items()}
-    return BertForSequenceClassification.from_pretrained(None, config=config, state_dict=state, **options)
+    shapes = tensor_shapes(file)
+    check_shapes({name: shape for name, shape in shapes.items() if not name.endswith(".scale")}, config, file)
+    config._attn_implementation = attn_implementation
+    model = rebuilt(weightless(config), lambda module, name: unpacked(module, name, file, dtype))
+    model.config.dtype = dtype
+    return model
+
+
+def unpacked(module, name, file, dtype):
+    """A module with its weights from the file, in `dtype`; None for one that only holds modules."""
+    if not module._parameters:
+        return None
+    with safe_open(file, framework="pt") as tensors:  # opened anew for each: what was read is let go
+        weights = {key: unpack(tensors, f"{name}.{key}", file).to(dtype) for key in module._parameters}
+    return with_weights(module, weights)
+
+
+def unpack(tensors, name, file):
+    """A tensor of an open file in fp32, copied."""
+    tensor = tensors.get_tensor(name)
+    if tensor.dtype != torch.int8:
+        return tensor.to(torch.float32, copy=True)
+    scale = tensors.get_tensor(f"{name}.scale") if f"{name}.scale" in tensors.keys() else None
+    if scale is None or scale.shape != tensor.shape[:1]:
+        raise CheckpointError(f"{file} is broken: no scale, or not one a row, for {name}")
+    return tensor.to(torch.float32).mul_(scale[:, None])
 
 
 def weightless(config):

@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 from transformers import BertForSequenceClassification
 
 from zsc_utils import inference
+from zsc_utils import plan as planning
 from zsc_utils.batching import Pairs, TokenBudget, run
-from zsc_utils.checkpoint import Checkpoint, load
+from zsc_utils.checkpoint import Checkpoint
 
-MAX_TOKENS = {"cpu": 1024, "cuda": 16_384}  # of a batch: larger ones take more memory and are hardly faster
+GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
 BLOCK = 512  # pairs that are sorted into batches together
 
 
@@ -46,19 +47,30 @@ class ZeroShotClassifier:
     >>> classify("央行下调利率", ["财经", "体育"])["labels"]
     ['财经', '体育']
 
-    `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is. `max_tokens`
-    is the most tokens of a batch (default: 1,024 on a CPU): memory hangs on it, scores do not. It is lowered when memory
-    runs out, and the work goes on.
+    `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is.
+
+    `memory_budget`, "300MB" or a number of bytes, is what the process may grow by, loading included, in anonymous and
+    file-backed memory; `plan` says which levers keep it, and what is predicted and measured. Levers that change scores
+    (int8) are pulled only with `allow_lossy`. From then on glibc gives freed memory back, for the whole process. Raises
+    ValueError, naming the smallest budget that works, for one that is too small. A checkpoint that must be downloaded
+    or converted first takes what that takes; what the caller holds, such as texts and results, is the caller's.
+
+    `max_tokens` is the most tokens of a batch (default: 1,024 on a CPU): memory hangs on it, scores do not. It is
+    lowered when memory runs out, and the work goes on.
     """
 
-    def __init__(self, checkpoint="mini", *, max_tokens=None):
+    def __init__(self, checkpoint="mini", *, memory_budget=None, allow_lossy=False, max_tokens=None):
         if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
             raise ValueError(f"max_tokens {max_tokens!r}: give the number of tokens in a batch, 1 or more")
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
-        self.checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
-        self.budget = TokenBudget(max_tokens or MAX_TOKENS.get(self.checkpoint.model.device.type, 1024))
-        self.chunk = None
+        if memory_budget is None and isinstance(checkpoint, Checkpoint) and checkpoint.model.device.type != "cpu":
+            self.plan, self.checkpoint, self.chunk = None, checkpoint, None
+            self.budget = TokenBudget(max_tokens or GPU_TOKENS)
+            return
+        self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens)
+        self.checkpoint = planning.realise(self.plan, checkpoint)
+        self.budget, self.chunk = TokenBudget(self.plan.rung.max_tokens), self.plan.rung.chunk
 
     def __repr__(self):
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
@@ -160,7 +172,7 @@ class ZeroShotClassifier:
         return answers
 
     def logits(self, pairs):
-        """Logits (len(pairs), classes), fp32, of (text, hypothesis) pairs; raises MemoryError for one that is too large."""
+        """Logits (pairs, classes), fp32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
         logits, errors = self.rows(pairs)
         for error in errors.values():
             raise error
@@ -193,6 +205,8 @@ class ZeroShotClassifier:
         else:
             inputs = zip(inference.by_group(ids, groups), inference.by_group(types, groups))
             logits = torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
+        if self.plan is not None:
+            self.plan.look(ids)
         return logits.float().cpu()
 
     def scores(self, logits, multi_label):

@@ -4,7 +4,7 @@ What is left out changes no number that is used:
 
 - no padding: the tokens of all pairs lie one behind the other, and only attention, which must not look across, takes
   pairs of the same length at a time; so there is no mask either
-- the last layer computes queries, feed-forward and norms for the first token of a pair only, for the head reads no other
+- the last layer computes queries, feed-forward and norms for the first token of a pair only: the head reads no other
 - what is written goes over what is not read again, and the wide tensor of the feed-forward network exists for some
   tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
@@ -180,7 +180,7 @@ class Sizes:
         return self.states(tokens) + 2 * tokens * self.item
 
     def linear(self, tokens, wide, narrow):
-        """What a linear layer from `wide` to `narrow` numbers a token takes at its peak for one chunk, output included."""
+        """What a linear layer from `wide` to `narrow` numbers a token takes at most for a chunk, output included."""
         tokens = min(tokens, self.chunk)
         if not self.int8:
             return tokens * narrow * self.item

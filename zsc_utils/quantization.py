@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch.nn import Embedding, Linear, Module
 
 from zsc_utils import checkpoint as door
+from zsc_utils import memory
 from zsc_utils.checkpoint import CheckpointError
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -65,6 +66,21 @@ def precision_of(checkpoint):
 def weight_bytes(checkpoint):
     """Bytes of a checkpoint's weights as its file holds them, scales included."""
     return sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.model.state_dict().values())
+
+
+def int8_bytes(config):
+    """What `quantize(checkpoint, "int8")` will hold in memory, predicted from the config, exact.
+
+    Matrices take a byte a number and four a row for its scale; linear layers, the classifier aside, four more a row for
+    zeros that oneDNN asks for. The rest is fp32.
+    """
+    h, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    counts = memory.parameters(config)
+    table_rows = counts["embeddings"] // h
+    rows = layers * (5 * h + f) + h  # of all linear layers but the classifier: outputs, each with a bias
+    matrices = layers * (4 * h * h + 2 * h * f) + h * h
+    in_int8 = counts["embeddings"] + matrices
+    return in_int8 + 4 * (sum(counts.values()) - in_int8) + 4 * table_rows + 8 * rows
 
 
 # --------------------------------------------------------------------------------------------------------- modules

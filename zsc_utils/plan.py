@@ -1,0 +1,232 @@
+"""A memory budget, kept: rungs of levers, each predicted before a weight is loaded, and the first that fits is taken.
+
+A budget is for what the process grows by, anonymous and file-backed, from before the checkpoint is loaded to the end of
+the work. The bill of a rung has tensor bytes, which are exact, and an allowance for what a process takes beside them,
+which was measured once and for all (the constants below).
+"""
+
+import ctypes
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from zsc_utils import checkpoint as door
+from zsc_utils import inference
+from zsc_utils.checkpoint import Checkpoint, load
+from zsc_utils.memory import format_size, parameters, parse_size, resident
+from zsc_utils.quantization import int8_bytes, precision_of, quantize
+
+MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
+# what weights are once they are loaded, by how they are stored
+STORED = {"transformers": "fp32", "int8-rows": "fp32", "int8-v1": "int8", "fp16": "fp16", "bf16": "bf16"}
+
+# Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
+TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
+KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
+HEAP = 4_000_000  # what the allocator does not give back
+WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one that was asked for
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One setting of all levers."""
+
+    precision: str
+    attention: str
+    max_tokens: int
+    chunk: int
+
+    def __str__(self):
+        return f"{self.precision}, {self.attention}, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
+
+    def bill(self, config, tokenizer):
+        """Predicted bytes by what takes them; `tokenizer` is the name of its file."""
+        shapes = 3 * math.ceil(self.chunk / inference.STEP)  # hidden to hidden, to wide, and back; by numbers of rows
+        return {
+            "weights": weight_bytes(config, self.precision),
+            "activations": self.activations(config) + inference.WORKSPACE * torch.get_num_threads(),
+            "kernels of oneDNN": KERNEL[self.precision] * shapes,
+            "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
+            "heap": HEAP,
+        }
+
+    def activations(self, config):
+        """Tensor bytes of the worst batch, which has pairs of one length only; a pair may be as long as the model."""
+        tokens = inference.filled(max(self.max_tokens, config.max_position_embeddings))
+        lengths = [length for length in (512, 256, 128, 64) if length <= config.max_position_embeddings]
+        return max(
+            inference.predict(
+                config, [(math.ceil(tokens / length), length)], attention=self.attention, chunk=self.chunk,
+                dtype=DTYPES[self.precision], int8=self.precision == "int8",
+            ).peak_activations
+            for length in lengths if tokens % length == 0 or length == 64
+        )  # fmt: skip
+
+
+def weight_bytes(config, precision):
+    if precision == "int8":
+        return int8_bytes(config)
+    return sum(parameters(config).values()) * DTYPES[precision].itemsize
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of a checkpoint before its weights are loaded. `mapped`: whether they stay in their file."""
+
+    name: str
+    config: object
+    precision: str
+    attention: str
+    tokenizer: str
+    mapped: bool
+
+    def total(self, rung):
+        """Predicted bytes of a rung."""
+        return sum(rung.bill(self.config, self.tokenizer).values())
+
+
+class Plan:
+    """The levers that were chosen, and what they are predicted to take.
+
+    `predicted` and `measured` are bytes that the process grows by, beyond what it held when the plan was made.
+    `predicted` holds for any texts. `expected` is less where embeddings stay in their file: of those, only what the
+    tokens seen so far have touched counts. `measured` is the highest so far, None where the system does not tell.
+    """
+
+    def __init__(self, subject, budget, rung, rejected):
+        self.subject, self.budget, self.rung, self.rejected = subject, budget, rung, rejected
+        self.started, self.measured = resident("self"), None
+        self.seen = torch.zeros(subject.config.vocab_size, dtype=torch.bool)
+
+    @property
+    def bill(self):
+        """Predicted bytes by what takes them."""
+        return self.rung.bill(self.subject.config, self.subject.tokenizer)
+
+    @property
+    def predicted(self):
+        return sum(self.bill.values())
+
+    @property
+    def expected(self):
+        if not self.subject.mapped or self.rung.precision != self.subject.precision:
+            return self.predicted
+        row = self.subject.config.hidden_size * (
+            1 if self.rung.precision == "int8" else DTYPES[self.rung.precision].itemsize
+        )
+        starts = self.seen.nonzero().flatten() * row
+        windows = torch.cat([starts, starts + row - 1]).div(WINDOW, rounding_mode="floor").unique()
+        table = row * len(self.seen)
+        return self.predicted - table + min(table, WINDOW * len(windows))
+
+    def look(self, ids):
+        """Note that these tokens came up, and how far the process has grown."""
+        self.seen[ids] = True
+        if now := resident("self"):
+            # the kernel's own mark is exact, but of use only if it is higher than it was before
+            mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
+            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
+
+    def __str__(self):
+        budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"
+        lines = [f"{self.subject.name}, {budget}"]
+        lines += [line(f"  too much: {rung}", self.subject.total(rung)) for rung in self.rejected]
+        lines += [line(f"  chosen:   {self.rung}", self.predicted)]
+        lines += [line(f"    {what}", size) for what, size in self.bill.items()]
+        if self.measured is not None:
+            lines += [
+                line(f"  expected for the {self.seen.sum():,} tokens of the vocabulary that came up", self.expected)
+            ]
+            lines += [line("  measured", self.measured)]
+        return "\n".join(lines)
+
+
+def line(what, size):
+    return f"{what:<70}{size / 1e6:>8.1f} MB"
+
+
+def ladder(precisions, attention, max_tokens, longest):
+    """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, and all that in int8."""
+    sizes = [max_tokens, *(size for size in (768, 512, 256, 128) if longest <= size < max_tokens)]
+    if sizes[-1] > longest:
+        sizes.append(longest)
+    settings = [(tokens, inference.CHUNK) for tokens in sizes] + [(sizes[-1], 128), (sizes[-1], 64)]
+    attentions = dict.fromkeys([attention, "sdpa"])
+    first = [Rung(precisions[0], attention, *settings[0]) for attention in attentions][:-1]
+    return first + [Rung(precision, "sdpa", *setting) for precision in precisions for setting in settings]
+
+
+def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
+    """The Plan for a checkpoint or the name of one: the first rung whose bill is within the budget.
+
+    Raises ValueError when none is, naming the smallest budget that works and its levers, and for a model on a GPU.
+    """
+    subject = described(checkpoint)
+    precisions = list(dict.fromkeys([subject.precision, "int8"]))
+    rungs = ladder(precisions, subject.attention, max_tokens or MAX_TOKENS, subject.config.max_position_embeddings)
+    if budget is None:
+        return Plan(subject, None, rungs[0], [])
+    budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == subject.precision]
+    for number, rung in enumerate(allowed):
+        if subject.total(rung) <= budget:
+            return Plan(subject, budget, rung, allowed[:number])
+    raise ValueError(too_small(subject, budget, allowed[-1], rungs[-1]))
+
+
+def described(checkpoint):
+    """The Subject of a checkpoint, or of the name of one."""
+    if not isinstance(checkpoint, Checkpoint):
+        folder = door.find(checkpoint)
+        config, name, attention = door.read_config(folder), str(checkpoint), "sdpa"
+        precision, mapped = STORED[config.zsc_format], config.zsc_format != "int8-rows"
+    else:
+        model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
+        if model.device.type != "cpu":
+            raise ValueError(f"memory_budget plans for the CPU, the model is on {model.device}: use max_tokens there")
+        config, precision, attention = model.config, precision_of(checkpoint), model.config._attn_implementation
+        mapped = False  # or not: it was loaded before, in whatever way
+    tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
+    return Subject(name, config, precision, attention, tokenizer, mapped)
+
+
+def too_small(subject, budget, last_allowed, last):
+    """The message that names the smallest budgets that work."""
+    ways = [f"the smallest that works is {rounded_up(subject.total(last_allowed))} ({last_allowed})"]
+    if last != last_allowed:
+        ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last})")
+    return f"memory_budget {format_size(budget)} is too small for {subject.name!r}: {'; '.join(ways)}"
+
+
+def rounded_up(size):
+    """A size in MB that is not below what it stands for, so that it can be given as a budget."""
+    return f"{math.ceil(size / 1e5) / 10:.1f} MB"
+
+
+def realise(plan, checkpoint):
+    """The Checkpoint that the plan is for, its levers pulled."""
+    if plan.budget is not None:
+        give_back_freed_memory()
+    if not isinstance(checkpoint, Checkpoint):
+        lossy = plan.rung.precision != plan.subject.precision
+        return load(checkpoint, **({"dtype": torch.int8} if lossy else {}))
+    if plan.rung.precision != precision_of(checkpoint):
+        checkpoint = quantize(checkpoint, plan.rung.precision)
+    if plan.rung.attention != checkpoint.model.config._attn_implementation:
+        checkpoint = replace(checkpoint, model=door.rebuilt(checkpoint.model, lambda *_: None))
+        checkpoint.model.config._attn_implementation = plan.rung.attention
+    return checkpoint
+
+
+def give_back_freed_memory(threshold=128 * 1024):
+    """Have glibc map each block over `threshold` bytes by itself, so that what is freed goes back to the system.
+
+    Else it raises that threshold to the largest block it has seen, keeps what is freed, and the holes between cost more
+    than what they hold. For the whole process; without glibc nothing happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for parameter in (trim_threshold, mmap_threshold):
+        if mallopt is not None:
+            mallopt(parameter, threshold)
