@@ -1,12 +1,19 @@
 """The drop-in: ModelScope's scores, the pipeline's shapes, and errors at the door."""
 
+import copy
+import random
+import re
+from dataclasses import replace
+from itertools import count, islice, repeat
+
 import pytest
 import torch
 import transformers
 from conftest import ORACLE
+from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
-from zsc_utils import classifier
+from zsc_utils import classifier, inference, memory
 from zsc_utils.batching import Pairs
 
 LABELS = ["财经", "体育", "军事", "旅游"]
@@ -16,6 +23,27 @@ TEXTS = ["央行宣布下调利率", "国足客场一比零战胜对手，提前
 @pytest.fixture(scope="module")
 def classify(oracle):
     return zsc.ZeroShotClassifier(oracle)
+
+
+def as_dict(result):
+    return dict(zip(result["labels"], result["scores"]))
+
+
+def batches_seen(monkeypatch):
+    """A list that fills with (ids, groups) of each batch that reaches the forward pass."""
+    seen, forward = [], inference.logits
+
+    def watched(model, ids, types, groups, **options):
+        assert ids.shape == types.shape
+        seen.append((ids, groups))
+        return forward(model, ids, types, groups, **options)
+
+    monkeypatch.setattr(inference, "logits", watched)
+    return seen
+
+
+def pairs_in(batches):
+    return sum(number for _, groups in batches for number, _ in groups)
 
 
 # ---------------------------------------------------------------------------------------------- equal to the others
@@ -106,6 +134,278 @@ def test_labels_may_hold_braces(classify):
 def test_equal_scores_keep_the_order_of_the_labels():
     record = classifier.Record(0, "text", classifier.LabelSet(("a", "b", "c"), ()))
     assert classifier.ranked(record, [0.2, 0.5, 0.2])["labels"] == ["b", "a", "c"]
+
+
+# ---------------------------------------------------------------------------------------------------- labels per text
+
+SETS = [["财经", "体育", "军事"], ["旅游"], "美食，天气", ["体育", "财经"]]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("given", [list, tuple, iter])
+def test_labels_of_each_text_are_as_one_call_per_text(classify, multi_label, given):
+    found = classify(TEXTS, given(SETS), "这篇文章的标题是{}", multi_label)
+    for text, labels, result in zip(TEXTS, SETS, found, strict=True):
+        alone = classify(text, labels, "这篇文章的标题是{}", multi_label)
+        assert result["sequence"] == text
+        assert as_dict(result) == pytest.approx(as_dict(alone), abs=1e-5)
+
+
+def test_a_text_with_other_labels_is_another_question(classify):
+    found = classify([TEXTS[0]] * 2, [["财经", "体育"], ["体育", "军事"]])
+    assert [set(result["labels"]) for result in found] == [{"财经", "体育"}, {"体育", "军事"}]
+
+
+@pytest.mark.parametrize("sets", [SETS[:3], [*SETS, ["财经"]], iter(SETS[:3]), [["财经"]]])
+def test_a_set_of_labels_for_each_text_no_more_no_less(classify, sets):
+    with pytest.raises(ValueError, match=r"^[135] lists of labels for 4 texts: give one for each text"):
+        classify(TEXTS, sets)
+
+
+@pytest.mark.parametrize(
+    "bad, error, message",
+    [
+        ([], ValueError, "candidate_labels is empty"),
+        (["财经", "财经"], ValueError, "holds 财经 more than once"),
+        (["财经", None], TypeError, "label 1 is None"),
+        (7, TypeError, "not int"),
+        (["财经" * 300], ValueError, "leaves no room for a text"),
+    ],
+)
+def test_one_set_without_an_answer_is_an_error(classify, bad, error, message):
+    with pytest.raises(error, match=message):
+        classify(TEXTS, [*SETS[:3], bad])
+
+
+# ---------------------------------------------------------------------------------------------------- what is computed
+
+
+def test_a_text_that_comes_again_is_computed_once(classify, monkeypatch):
+    monkeypatch.setattr(classifier, "BLOCK", 8)  # four texts, so that the second time is in a later block
+    texts = [*TEXTS, "早安", TEXTS[0], TEXTS[2]]
+    once = classify(texts[:5], LABELS[:2])
+    batches = batches_seen(monkeypatch)
+    found = classify(texts, LABELS[:2])
+    assert pairs_in(batches) == 5 * 2
+    assert found == [*once, once[0], once[2]]
+    found[0]["labels"].clear()
+    found[0]["scores"].clear()
+    assert found[5] == once[0]  # no part is shared
+
+
+def test_pairs_are_never_padded(oracle, monkeypatch):
+    batches = batches_seen(monkeypatch)
+    texts = [*TEXTS, "国足" * 400]
+    zsc.ZeroShotClassifier(oracle, max_tokens=600)(texts, LABELS)
+    whole = [oracle.tokenizer(text, label, truncation="only_first").input_ids for text in texts for label in LABELS]
+    assert len(batches) > 1
+    assert all(len(ids) == sum(number * length for number, length in groups) for ids, groups in batches)
+    assert sorted(token for ids, _ in batches for token in ids.tolist()) == sorted(t for ids in whole for t in ids)
+    assert all(len(ids) <= 600 for ids, _ in batches)
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_model_with_hooks_runs_its_own_forward_and_calls_them(oracle, classify, register, monkeypatch):
+    batches, called = batches_seen(monkeypatch), []
+    hooked = replace(oracle, model=copy.deepcopy(oracle.model))
+    getattr(hooked.model.bert.encoder.layer[0], register)(lambda *_: called.append(1))
+    found = zsc.ZeroShotClassifier(hooked)(TEXTS, LABELS)
+    assert called and not batches
+    for one, other in zip(found, classify(TEXTS, LABELS), strict=True):
+        assert as_dict(one) == pytest.approx(as_dict(other), abs=1e-5)
+    assert batches  # the plain one went the other way
+
+
+# ------------------------------------------------------------------------------------------------------------ streams
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of four texts with four labels."""
+    monkeypatch.setattr(classifier, "BLOCK", 16)
+
+
+def many(number, seed=0):
+    """Texts of all lengths, no two alike."""
+    rng = random.Random(seed)
+    return [
+        f"{i}" + "".join(rng.choices("央行利率国足比赛海军事A股", k=rng.choice((3, 8, 20, 60)))) for i in range(number)
+    ]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_stream_gives_the_bits_of_one_call(classify, small_blocks, multi_label):
+    texts = many(21)
+    whole = classify(texts, LABELS, "这篇文章的标题是{}", multi_label)
+    assert list(classify.stream(iter(texts), LABELS, "这篇文章的标题是{}", multi_label)) == whole
+    assert [result["sequence"] for result in whole] == texts
+
+
+@pytest.mark.parametrize("given", [list, iter])
+def test_a_stream_takes_labels_of_each_text(classify, small_blocks, given):
+    texts, sets = many(40), SETS * 10
+    for one, other in zip(classify.stream(texts, given(sets)), classify(texts, sets), strict=True):
+        assert one["sequence"] == other["sequence"]
+        assert as_dict(one) == pytest.approx(as_dict(other), abs=1e-5)
+
+
+@pytest.mark.parametrize("labels", [LABELS, repeat(LABELS)])
+def test_a_stream_reads_one_block_ahead_and_no_more(classify, monkeypatch, labels):
+    monkeypatch.setattr(classifier, "BLOCK", 16 if isinstance(labels, list) else 64)
+    read = []
+    endless = (read.append(i) or f"第{i}条" for i in count())
+    results = classify.stream(endless, labels)
+    assert not read
+    for wanted, taken in ((1, 4), (3, 4), (1, 8)):
+        assert len(list(islice(results, wanted))) == wanted
+        assert len(read) == taken
+
+
+BAD = [None, 7, "", "  ", float("nan"), b"text"]
+
+
+def test_records_without_an_answer_say_so_and_the_rest_goes_on(classify, small_blocks):
+    good = many(10)
+    records = [*good[:3], *BAD, *good[3:]]  # two blocks have none but bad ones, or some
+    found = list(classify.stream(records, LABELS))
+    assert len(found) == len(records)
+    for position, (record, result) in enumerate(zip(records, found)):
+        if record in good:
+            assert as_dict(result) == pytest.approx(as_dict(classify(record, LABELS)), abs=1e-5)
+            assert result["sequence"] == record
+        else:
+            assert list(result) == ["sequence", "position", "error"]
+            assert result["sequence"] is record and result["position"] == position
+            kind = "ValueError" if isinstance(record, str) else "TypeError"
+            assert re.match(rf"{kind}: text {position} is ", result["error"])
+
+
+def test_a_block_of_nothing_but_bad_records(classify, small_blocks):
+    found = list(classify.stream([None] * 5 + ["央行"], LABELS))
+    assert ["error" in result for result in found] == [True] * 5 + [False]
+
+
+def test_labels_without_an_answer_are_the_matter_of_their_record(classify, small_blocks):
+    texts, sets = ["央行", None, "国足", "去看海", "早安"], [["财经"], ["旅游"], ["体育", "体育"], ["美食", "天气"]]
+    found = list(classify.stream(texts, sets))
+    assert [result["position"] for result in found if "error" in result] == [1, 2, 4]
+    assert "holds 体育 more than once" in found[2]["error"] and found[2]["sequence"] == "国足"
+    assert found[4]["error"].startswith("TypeError: candidate_labels")  # there is no fifth set
+    assert found[0]["labels"] == ["财经"] and set(found[3]["labels"]) == {"美食", "天气"}
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (("央行", LABELS), TypeError, "give an iterable of texts"),
+        ((7, LABELS), TypeError, "sequences 7"),
+        ((None, LABELS), TypeError, "sequences None"),
+        ((TEXTS, []), ValueError, "candidate_labels is empty"),
+        ((TEXTS, ["财经", "财经"]), ValueError, "more than once"),
+        ((TEXTS, None), TypeError, "not NoneType"),
+        ((TEXTS, ["财经" * 300]), ValueError, "leaves no room"),
+        ((TEXTS, LABELS, "没有"), ValueError, "needs {} exactly once"),
+        ((TEXTS, SETS, "{}和{}"), ValueError, "needs {} exactly once"),
+    ],
+)
+def test_a_stream_without_an_answer_is_an_error_at_once(classify, arguments, error, message):
+    with pytest.raises(error, match=message):
+        classify.stream(*arguments)
+
+
+@pytest.mark.parametrize("start", [-1, 1.5, "3", True, None])
+def test_starts_that_are_none(classify, start):
+    with pytest.raises(ValueError, match=f"start {start!r}: give the number of records"):
+        classify.stream(TEXTS, LABELS, start=start)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4, 7, 8, 13, 20, 21])
+def test_an_interrupted_stream_goes_on_with_the_same_bits(classify, small_blocks, monkeypatch, start):
+    texts = many(21)
+    texts[6] = None
+    whole = list(classify.stream(texts, LABELS))
+    batches = batches_seen(monkeypatch)
+    assert list(classify.stream(iter(texts), LABELS, start=start)) == whole[start:]
+    read = [text for text in texts[start // 4 * 4 :] if text]  # whole blocks, those before it not computed
+    assert pairs_in(batches) == 4 * (len(read) if start < 21 else 0)
+
+
+def test_an_interrupted_stream_keeps_the_labels_of_each_text(classify, small_blocks):
+    texts, sets = many(40), SETS * 10
+    whole = list(classify.stream(texts, sets))
+    assert list(classify.stream(texts, iter(sets), start=9)) == whole[9:]
+
+
+@pytest.mark.parametrize("start", [4, 5, 1000])
+def test_a_start_past_the_end_yields_nothing(classify, small_blocks, start):
+    assert list(classify.stream(TEXTS, LABELS, start=start)) == []
+
+
+def test_nothing_in_nothing_out(classify):
+    assert list(classify.stream([], LABELS)) == []
+
+
+def toy_folder(folder):
+    """A checkpoint of hidden size 32, with as many tokens as StructBERT knows."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(0x4E00 + i) for i in range(20_992))]
+    ids = {"entailment": 0, "neutral": 1, "contradiction": 2}
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_labels=3, label2id=ids, id2label={number: name for name, number in ids.items()},
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_a_stream_of_twenty_thousand_takes_the_memory_of_one_thousand(tmp_path):
+    folder = toy_folder(tmp_path)
+
+    def work(number):  # inside, so that it travels by value and the child need not import this file
+        rng, characters = random.Random(0), [chr(0x4E00 + i) for i in range(300)]
+        classify = zsc.ZeroShotClassifier(folder)
+        # lengths in turn, not drawn: of more blocks the longest by chance would be longer
+        texts = ("".join(rng.choices(characters, k=(3, 6, 10, 20, 60)[i % 5])) for i in range(number))
+        return sum(len(result["scores"]) for result in classify.stream(texts, ["丁", "丈", "三", "上"]))
+
+    short, long = (memory.process_peak(work, number) for number in (1_000, 20_000))
+    assert (short.result, long.result) == (4_000, 80_000)
+    assert long.total <= 1.05 * short.total
+
+
+# ----------------------------------------------------------------------------------------------------------- progress
+
+
+def shown(text):
+    """The counts of a bar, one after the other."""
+    return [int(number) for number in re.findall(r"(?: |: )(\d+)(?:/4|text) \[", text)]
+
+
+def test_a_bar_counts_texts_and_reaches_their_number(oracle, capsys):
+    classify = zsc.ZeroShotClassifier(oracle, max_tokens=50)
+    classify(TEXTS, LABELS, progress=True)
+    bar = capsys.readouterr().err
+    assert "classify" in bar and "4/4" in bar and "text" in bar
+    assert max(shown(bar)) == 4 and shown(bar) == sorted(shown(bar))
+    list(classify.stream(iter(TEXTS), LABELS, progress=True))
+    bar = capsys.readouterr().err
+    assert "classify: 4text" in bar and max(shown(bar)) == 4  # of how many, nobody knows
+    list(classify.stream([*TEXTS[:3], None], LABELS, progress=True, start=2))
+    assert "4/4" in capsys.readouterr().err
+
+
+def test_a_bar_moves_within_a_block(oracle, monkeypatch):
+    """A block may take minutes on a slow machine."""
+    updates = []
+    monkeypatch.setattr(classifier.tqdm, "update", lambda self, n: updates.append(n) or setattr(self, "n", self.n + n))
+    zsc.ZeroShotClassifier(oracle, max_tokens=50)(TEXTS, LABELS, progress=True)
+    assert sum(updates) == 4 and sum(n > 0 for n in updates) >= 3
+
+
+def test_no_bar_unless_asked_for(classify, capsys):
+    classify(TEXTS, LABELS)
+    list(classify.stream(TEXTS, LABELS))
+    assert capsys.readouterr() == ("", "")
 
 
 # ------------------------------------------------------------------------------------------------ errors at the door

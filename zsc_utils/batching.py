@@ -189,9 +189,16 @@ def attempt(forward, batch):
     return None
 
 
+# what torch's allocator for the CPU says, which has no class for it, C++, and oneDNN, which lacks room for a kernel
+OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "std::bad_alloc",
+    "could not create a primitive", "could not execute a primitive", "could not create a memory",
+)  # fmt: skip
+
+
 def is_out_of_memory(error):
-    """Whether an error says that memory ran out; torch's allocator for the CPU has no class of its own for that."""
+    """Whether an error says that memory ran out, on a GPU or a CPU."""
     said = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in said for words in ("can't allocate memory", "not enough memory", "std::bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        any(words in said for words in OUT_OF_MEMORY) and "descriptor" not in said  # which it has for no such shape
     )

@@ -131,7 +131,7 @@ def linear(layer, tokens):
     return layer(tokens)
 
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 # ----------------------------------------------------------------------------------------------------------- predict

@@ -7,6 +7,7 @@ which was measured once and for all (the constants below).
 
 import ctypes
 import math
+import sys
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +26,7 @@ STORED = {"transformers": "fp32", "int8-rows": "fp32", "int8-v1": "int8", "fp16"
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
-HEAP = 4_000_000  # what the allocator does not give back
+HEAP = 6_000_000  # what the allocator does not give back, and short-lived extras while loading
 WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one that was asked for
 
 
@@ -53,16 +54,23 @@ class Rung:
         }
 
     def activations(self, config):
-        """Tensor bytes of the worst batch, which has pairs of one length only; a pair may be as long as the model."""
-        tokens = inference.filled(max(self.max_tokens, config.max_position_embeddings))
-        lengths = [length for length in (512, 256, 128, 64) if length <= config.max_position_embeddings]
-        return max(
-            inference.predict(
-                config, [(math.ceil(tokens / length), length)], attention=self.attention, chunk=self.chunk,
+        """Tensor bytes of the worst batch: pairs of one length, as many as fit, and a shorter one that fills it up.
+
+        A pair as long as the model reads is a batch, however small the budget.
+        """
+        longest = config.max_position_embeddings
+        tokens, worst = max(self.max_tokens, longest), 0
+        for pairs in range(1, 41):
+            length = min(longest, tokens // pairs)
+            groups = [(pairs, length)]
+            if (rest := min(longest, tokens - pairs * length)) > 0:
+                groups.append((1, rest))
+            footprint = inference.predict(
+                config, groups, attention=self.attention, chunk=self.chunk,
                 dtype=DTYPES[self.precision], int8=self.precision == "int8",
-            ).peak_activations
-            for length in lengths if tokens % length == 0 or length == 64
-        )  # fmt: skip
+            )  # fmt: skip
+            worst = max(worst, footprint.peak_activations)
+        return worst
 
 
 def weight_bytes(config, precision):
@@ -225,8 +233,7 @@ def give_back_freed_memory(threshold=128 * 1024):
     Else it raises that threshold to the largest block it has seen, keeps what is freed, and the holes between cost more
     than what they hold. For the whole process; without glibc nothing happens.
     """
-    trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for parameter in (trim_threshold, mmap_threshold):
-        if mallopt is not None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
             mallopt(parameter, threshold)

@@ -242,7 +242,7 @@ def stored_tensors(model):
 
 
 def read_int8(folder, config, *, dtype=torch.int8, attn_implementation="sdpa"):
-    """An int8 model from its file, read module by module, so that loading takes little more than what is loaded."""
+    """An int8 model from its file, read module by module; what is stored in more bits is made int8 while it is read."""
     file = door.weights_file(folder)
     if dtype not in (torch.float32, torch.int8):  # fp32 is what load asks for when nobody asked
         raise CheckpointError(f"{folder.name} is stored in int8 and runs in it: leave out dtype {dtype}")

@@ -1,0 +1,105 @@
+"""Ways to batch side by side on base-shape: the transformers pipeline, the article's loop, and ours; in one run.
+
+python benchmarks/batching.py [--output batching.json]. 24 texts of 10 to 120 characters x 9 labels. All take turns,
+each with the threads that torch uses; medians are reported, and the share of texts with the pipeline's best label. For
+int8 that share says nothing here, as random weights score all labels nearly alike: see agreement.json.
+"""
+
+import argparse
+import json
+import platform
+import random
+import re
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import transformers
+from tqdm import tqdm
+
+import zsc_utils as zsc
+from zsc_utils import memory, quantization, samples
+
+TURNS = 3
+
+
+def workload():
+    """(texts, labels): every length from 10 to 120 characters alike, in a drawn order, cut from headlines."""
+    headlines = "，".join(record["text"] for record in samples.test_set("topics_new"))
+    texts = [headlines[200 * i : 200 * i + 10 + round(110 * i / 23)] for i in range(24)]
+    random.Random(0).shuffle(texts)
+    return texts, samples.topics(samples.test_set("topics_familiar"))[:9]
+
+
+@torch.inference_mode()
+def articles_loop(checkpoint, texts, labels):
+    """A text's labels as one padded batch of strings, joined by hand as the article does."""
+    best = []
+    for text in texts:
+        strings = [f"{text}[SEP]{label}" for label in labels]
+        inputs = checkpoint.tokenizer(strings, padding=True, truncation=True, max_length=512, return_tensors="pt")
+        best.append(labels[checkpoint.model(**inputs).logits[:, checkpoint.entailment_id].argmax()])
+    return best
+
+
+def ways(texts, labels):
+    """{name: function that returns the best label of each text}."""
+    base = zsc.load("base-shape")
+    pipeline = transformers.pipeline("zero-shot-classification", model=base.model, tokenizer=base.tokenizer)
+    exact, int8 = zsc.ZeroShotClassifier(base), zsc.ZeroShotClassifier(quantization.quantize(base, "int8"))
+
+    def by_pipeline(**options):
+        return [result["labels"][0] for result in pipeline(texts, labels, hypothesis_template="{}", **options)]
+
+    def by_us(classify):
+        return [result["labels"][0] for result in classify(texts, labels)]
+
+    found = {"pipeline, default": by_pipeline}
+    for size in (4, 8, 32):
+        found[f"pipeline, batch_size={size}"] = lambda size=size: by_pipeline(batch_size=size)
+    found["the article's loop"] = lambda: articles_loop(base, texts, labels)
+    return found | {"ours, fp32": lambda: by_us(exact), "ours, int8": lambda: by_us(int8)}
+
+
+def process_size(texts, labels):
+    """The most that a process held which classifies these texts in fp32, libraries included."""
+    zsc.ZeroShotClassifier("base-shape")(texts, labels)
+    return memory.resident("self")["VmHWM"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "batching.json")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()  # it would advise on batch sizes
+    texts, labels = workload()
+    found, seconds, best = ways(texts, labels), {}, {}
+    with tqdm(total=TURNS * len(found)) as bar:
+        for _ in range(TURNS):
+            for name, classify in found.items():
+                bar.set_description(name)
+                start = time.perf_counter()
+                best[name] = classify()
+                seconds.setdefault(name, []).append(time.perf_counter() - start)
+                bar.update()
+    reference = best["pipeline, default"]
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    record = {
+        "processor": next(iter(re.findall(r"model name\s*: (.*)", info)), platform.machine()),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seconds": {name: round(statistics.median(times), 2) for name, times in seconds.items()},
+        "same": {
+            name: sum(a == b for a, b in zip(answers, reference)) / len(reference)
+            for name, answers in best.items()
+            if "int8" not in name
+        },
+        "process": memory.process_peak(process_size, texts, labels).result,
+    }
+    arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
