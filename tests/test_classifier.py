@@ -158,7 +158,7 @@ def test_a_text_with_other_labels_is_another_question(classify):
 
 @pytest.mark.parametrize("sets", [SETS[:3], [*SETS, ["财经"]], iter(SETS[:3]), [["财经"]]])
 def test_a_set_of_labels_for_each_text_no_more_no_less(classify, sets):
-    with pytest.raises(ValueError, match=r"^[135] lists of labels for 4 texts: give one for each text"):
+    with pytest.raises(ValueError, match=r"^(fewer|more) lists of labels than the 4 texts: give one for each text"):
         classify(TEXTS, sets)
 
 
@@ -168,7 +168,9 @@ def test_a_set_of_labels_for_each_text_no_more_no_less(classify, sets):
         ([], ValueError, "candidate_labels is empty"),
         (["财经", "财经"], ValueError, "holds 财经 more than once"),
         (["财经", None], TypeError, "label 1 is None"),
-        (7, TypeError, "not int"),
+        (7, TypeError, "labels of text 3: not 7; give one list for each text, or one list for all"),
+        ("财经", TypeError, "labels of text 3: not '财经'"),  # a text's one label, or an iterator of all texts' labels?
+        (["财经\ud83d"], ValueError, "label 0 holds half a character at 2"),
         (["财经" * 300], ValueError, "leaves no room for a text"),
     ],
 )
@@ -261,7 +263,19 @@ def test_a_stream_reads_one_block_ahead_and_no_more(classify, monkeypatch, label
         assert len(read) == taken
 
 
-BAD = [None, 7, "", "  ", float("nan"), b"text"]
+BAD = [None, 7, "", "  ", float("nan"), b"text", "好\ud83d"]
+
+
+def test_what_came_before_a_source_that_breaks_has_its_results(classify):
+    def source():
+        yield from TEXTS
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    found = []
+    with pytest.raises(UnicodeDecodeError):
+        for result in classify.stream(source(), LABELS):
+            found.append(result)
+    assert found == list(classify.stream(TEXTS, LABELS))
 
 
 def test_records_without_an_answer_say_so_and_the_rest_goes_on(classify, small_blocks):
@@ -290,7 +304,7 @@ def test_labels_without_an_answer_are_the_matter_of_their_record(classify, small
     found = list(classify.stream(texts, sets))
     assert [result["position"] for result in found if "error" in result] == [1, 2, 4]
     assert "holds 体育 more than once" in found[2]["error"] and found[2]["sequence"] == "国足"
-    assert found[4]["error"].startswith("TypeError: candidate_labels")  # there is no fifth set
+    assert found[4]["error"].startswith("TypeError: labels of text 4: there are none left")
     assert found[0]["labels"] == ["财经"] and set(found[3]["labels"]) == {"美食", "天气"}
 
 

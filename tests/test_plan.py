@@ -204,7 +204,9 @@ def test_an_eager_checkpoint_gets_sdpa_first_and_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_exact_levers_change_no_score(attention):
+def test_exact_levers_change_no_score(attention, monkeypatch):
+    chunks, forward = [], inference.logits
+    monkeypatch.setattr(inference, "logits", lambda *a, chunk: chunks.append(chunk) or forward(*a, chunk=chunk))
     checkpoint = zsc.load(ORACLE, attention=attention)
     expected = as_dicts(zsc.ZeroShotClassifier(checkpoint)(TEXTS, LABELS[:4]))
     for rung, size in rungs_of(checkpoint):
@@ -213,6 +215,7 @@ def test_exact_levers_change_no_score(attention):
             assert (classify.chunk, classify.budget.max_tokens) == (rung.chunk, rung.max_tokens)
             for found, wanted in zip(as_dicts(classify(TEXTS, LABELS[:4])), expected):
                 assert found == pytest.approx(wanted, abs=1e-5)
+            assert chunks[-1] == rung.chunk  # the lever reaches the forward pass
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

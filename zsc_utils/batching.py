@@ -3,6 +3,7 @@
 import gc
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral
 
 import torch
 
@@ -44,7 +45,7 @@ class Pairs:
 
     `ids` lists the pairs that are different, each as (ids of the text, ids of the hypothesis); `lengths` their tokens,
     special ones included; `position[i]` says which of them the i-th given pair is. A text too long for the model is cut
-    at its end, never the hypothesis: whoever calls has made sure that it leaves room (see `room`).
+    at its end, never the hypothesis, which the caller has made sure leaves room.
     """
 
     def __init__(self, tokenizer, pairs):
@@ -70,8 +71,10 @@ class Pairs:
 
     def describe(self, number):
         """The pair with this number in words, for errors."""
-        text, hypothesis = (self.tokenizer.decode(ids[:20]).replace(" ", "") for ids in self.ids[number])
-        return f"the pair of text {text + '…'!r} and hypothesis {hypothesis!r} ({self.lengths[number]} tokens)"
+        text, hypothesis = (
+            self.tokenizer.decode(ids[:20]).replace(" ", "") + "…" * (len(ids) > 20) for ids in self.ids[number]
+        )
+        return f"the pair of text {text!r} and hypothesis {hypothesis!r} ({self.lengths[number]} tokens)"
 
     def tensors(self, numbers):
         """(ids, token types, groups) of these pairs, one behind the other, as `inference.logits` takes them."""
@@ -92,10 +95,19 @@ class Pairs:
 
 
 def tokenised(tokenizer, strings):
-    """{string: its token ids}, each string tokenised once and without special tokens."""
-    strings = list(dict.fromkeys(strings))
-    ids = tokenizer(strings, add_special_tokens=False, truncation=False).input_ids
-    return {string: tuple(tokens[: tokenizer.model_max_length]) for string, tokens in zip(strings, ids)}
+    """{string: its token ids}, each string tokenised once, without special tokens, no further than the model reads."""
+    return {string: tokens_of(tokenizer, string) for string in dict.fromkeys(strings)}
+
+
+def tokens_of(tokenizer, string):
+    """The first tokens of a string; of a book only the beginning is looked at."""
+    longest = tokenizer.model_max_length
+    characters = 4 * longest
+    while True:
+        ids = tokenizer(string[:characters], add_special_tokens=False, truncation=False, verbose=False).input_ids
+        if len(ids) > longest or characters >= len(string):  # the last token may be cut, and is one too many
+            return tuple(ids[:longest])
+        characters *= 4
 
 
 # ----------------------------------------------------------------------------------------------------------- batches
@@ -104,7 +116,7 @@ def tokenised(tokenizer, strings):
 def bucket(length):
     """The next length with at most four bits after its first: 16 lengths between a power of two and the next.
 
-    So few shapes occur that a library's caches of kernels stay small, for a sixteenth of padding at the most.
+    Whoever pads to it meets few shapes, so that a library's caches of kernels stay small, for a sixteenth more at most.
     """
     step = 1 << max(0, length.bit_length() - 5)
     return -(-length // step) * step
@@ -118,7 +130,7 @@ def token_budget_batches(lengths, max_tokens, *, padded=True):
     Raises ValueError for a budget or a length that is no whole number over 0.
     """
     for name, value in [("max_tokens", max_tokens), *(("length", length) for length in lengths)]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
     batches, tokens, longest = [], 0, 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -162,13 +174,16 @@ def run(pairs, classes, budget, forward, progress=lambda count: None):
             middle = -(-len(batch) // 2)
             waiting += [batch[middle:], batch[:middle]]
             continue
-        found = attempt(forward, batch)
+        found, said = attempt(forward, batch)
         if found is None and len(batch) > 1:
             budget.max_tokens = min(budget.max_tokens, tokens // 2)
             waiting.append(batch)
             continue
         if found is None:
-            errors[batch[0]] = MemoryError(f"{pairs.describe(batch[0])} does not fit into memory, even alone")
+            errors[batch[0]] = MemoryError(
+                f"{pairs.describe(batch[0])} does not fit into memory, even alone: free some, shorten the text, "
+                f"or use a smaller model or int8 (the allocator said: {said})"
+            )
         else:
             rows[batch] = found
         progress(len(batch))
@@ -176,22 +191,24 @@ def run(pairs, classes, budget, forward, progress=lambda count: None):
 
 
 def attempt(forward, batch):
-    """What `forward(batch)` returns; None when memory ran out."""
+    """(what `forward(batch)` returns, None), or (None, what the error said) when memory ran out."""
     try:
-        return forward(batch)
+        return forward(batch), None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        said = str(error).strip().split("\n")[0][:200]
     # only here, where the error is gone, are the tensors that its frames held gone too
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return None
+    return None, said
 
 
-# what torch's allocator for the CPU says, which has no class for it, C++, and oneDNN, which lacks room for a kernel
+# what torch's allocator for the CPU says, which has no class for it, CUDA and its libraries, C++, and oneDNN when it
+# lacks room for a kernel
 OUT_OF_MEMORY = (
-    "can't allocate memory", "not enough memory", "std::bad_alloc",
+    "can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc",
     "could not create a primitive", "could not execute a primitive", "could not create a memory",
 )  # fmt: skip
 

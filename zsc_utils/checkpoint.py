@@ -291,6 +291,14 @@ def tensor_shapes(file):
         raise CheckpointError(f"{file} is broken or cut short: {error}. Fetch the checkpoint anew") from error
 
 
+def stored_bytes(folder):
+    """Bytes of the weights in a folder's safetensors file, without its header."""
+    file = weights_file(folder)
+    with file.open("rb") as start:
+        header = 8 + int.from_bytes(start.read(8), "little")
+    return file.stat().st_size - header
+
+
 def read_state(file):
     """{name: tensor} of a weights file, memory-mapped; a pickle is opened for tensors only, never for code."""
     if file.suffix == ".safetensors":

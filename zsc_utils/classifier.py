@@ -19,7 +19,8 @@ from zsc_utils.batching import Pairs, TokenBudget, run
 from zsc_utils.checkpoint import Checkpoint
 
 GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
-BLOCK = 512  # pairs that are sorted into batches together
+BLOCK = 512  # pairs that are sorted into batches together, of TEXTS texts at most
+TEXTS = 64
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class ZeroShotClassifier:
             self.plan, self.checkpoint, self.chunk = None, checkpoint, None
             self.budget = TokenBudget(max_tokens or GPU_TOKENS)
             return
+        if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_plain(checkpoint.model):
+            raise ValueError(
+                "memory_budget: modules of this model have hooks, so what it takes is not known. Remove them"
+            )
         self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens)
         self.checkpoint = planning.realise(self.plan, checkpoint)
         self.budget, self.chunk = TokenBudget(self.plan.rung.max_tokens), self.plan.rung.chunk
@@ -91,14 +96,19 @@ class ZeroShotClassifier:
         for a pair that does not fit into memory even alone.
         """
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
-        if not is_per_text(candidate_labels):
+        if is_per_text(candidate_labels):
+            given = list(islice(candidate_labels, len(texts) + 1))
+            if len(given) != len(texts):
+                many = "fewer" if len(given) < len(texts) else "more"
+                raise ValueError(f"{many} lists of labels than the {len(texts)} texts: give one for each text")
+            sets = [self.own_labels(labels, hypothesis_template, number) for number, labels in enumerate(given)]
+        else:
             sets = [self.label_set(candidate_labels, hypothesis_template)] * len(texts)
-        elif len(sets := [self.label_set(labels, hypothesis_template) for labels in candidate_labels]) != len(texts):
-            raise ValueError(f"{len(sets)} lists of labels for {len(texts)} texts: give one for each text")
         asked = list(zip(texts, sets))
         records = [Record(position, *pair) for position, pair in enumerate(dict.fromkeys(asked))]
         found = {}
-        for record, answer in self.answers(records, len(sets[0].labels), multi_label, bar(progress, records)):
+        most = max(len(labels.labels) for labels in sets)
+        for record, answer in self.answers(records, most, multi_label, bar(progress, records)):
             if isinstance(answer, Exception):
                 raise answer
             found[record.text, record.labels] = answer
@@ -113,7 +123,9 @@ class ZeroShotClassifier:
         As calling the classifier, but a record without an answer (None, a number, an empty text, a pair too large for
         the memory) yields {"sequence", "position", "error"}, and the rest goes on. Labels for each text may come from
         an iterator too. `start`: how many records to pass over, to go on after an interruption; the results are then
-        the same bits, for texts are always taken in the same blocks, each read before its first result comes.
+        the same bits (after memory ran out: the same to 1e-5), for texts are always taken in the same blocks, each read
+        before its first result comes. Pairs that come again are computed once within a block. If the iterable raises,
+        what it gave before has its results first.
 
         Raises ValueError or TypeError at once for labels, template or `start` without an answer.
         """
@@ -141,20 +153,26 @@ class ZeroShotClassifier:
         check_room(self.checkpoint.tokenizer, hypotheses)
         return LabelSet(tuple(labels), tuple(hypotheses))
 
+    def own_labels(self, labels, template, position):
+        """The LabelSet of one text's own labels: a list, or a string that separates several."""
+        if not isinstance(labels, list | tuple | str) or (isinstance(labels, str) and not re.search("[,，]", labels)):
+            what = "there are none left" if labels is None else f"not {labels!r}"
+            raise TypeError(f"labels of text {position}: {what}; give one list for each text, or one list for all")
+        return self.label_set(labels, template)
+
     def record(self, position, text, labels, template):
         """The Record of a text and its labels, with the error if there can be no result."""
         try:
             check_text(text, position)
-            labels = labels if isinstance(labels, LabelSet) else self.label_set(labels, template)
+            labels = labels if isinstance(labels, LabelSet) else self.own_labels(labels, template, position)
         except (TypeError, ValueError) as error:
             return Record(position, text, error=error)
         return Record(position, text, labels)
 
     def answers(self, records, label_count, multi_label, shown, start=0):
         """(record, its result or error) from position `start` on, in order; computed in blocks, always the same."""
-        records, size = iter(records), max(1, BLOCK // label_count)
         with shown:
-            while block := list(islice(records, size)):
+            for block in blocks(records, max(1, min(TEXTS, BLOCK // label_count))):
                 if block[-1].position >= start:
                     found = zip(block, self.block_answers(block, multi_label, shown))
                     yield from ((record, answer) for record, answer in found if record.position >= start)
@@ -217,6 +235,26 @@ class ZeroShotClassifier:
         return entailment.softmax(dim=0)
 
 
+def blocks(records, size):
+    """Lists of `size` records; when reading them raises, first what was read before."""
+    block, raised = [], None
+    records = iter(records)
+    while raised is None:
+        try:
+            block.append(next(records))
+        except StopIteration:
+            break
+        except Exception as error:
+            raised = error
+        if len(block) == size or (raised and block):
+            yield block
+            block = []
+    if block:
+        yield block
+    if raised is not None:
+        raise raised
+
+
 def is_plain(model):
     """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules."""
     hooks = ("_hf_hook", "_forward_hooks", "_forward_pre_hooks")
@@ -264,6 +302,18 @@ def check_text(text, position):
         raise TypeError(f"text {position} is {text!r}, a {type(text).__name__}: only strings can be classified")
     if not text.strip():
         raise ValueError(f"text {position} is empty ({text!r}): leave it out, it has no class")
+    check_characters(f"text {position}", text)
+
+
+def check_characters(what, string):
+    """Raise for half a character, such as an emoji cut in two, which no tokenizer takes."""
+    try:
+        string.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} holds half a character at {error.start} ({string[error.start]!r}): "
+            "read its source as UTF-8, or with errors='replace'"
+        ) from error
 
 
 def is_per_text(labels):
@@ -286,6 +336,7 @@ def check_labels(labels):
             raise TypeError(f"label {position} is {label!r}, a {type(label).__name__}: labels are strings")
         if not label.strip():
             raise ValueError(f"label {position} is empty ({label!r}): leave it out")
+        check_characters(f"label {position}", label)
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ValueError(f"candidate_labels holds {', '.join(twice)} more than once: give each label once")

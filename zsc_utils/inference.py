@@ -9,8 +9,8 @@ What is left out changes no number that is used:
   tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
 Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: each other number of rows would
-be another shape, for which oneDNN compiles a kernel and keeps it, 0.3 to 0.7 MB. The steps are functions of their own,
-so that others can order them otherwise, such as layer by layer over many batches.
+be another shape, for which oneDNN compiles a kernel and keeps it (plan.KERNEL says how many bytes). The steps are
+functions of their own, so that others can order them otherwise, such as layer by layer over many batches.
 """
 
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ def logits(model, ids, types, groups, *, chunk=None):
     first = first_tokens(hidden, groups)
     found = attend(last, first, hidden, groups, chunk)
     del hidden
-    first = after_attention(last, first, found, chunk)[: sum(pairs for pairs, _ in groups)]
-    return model.classifier(model.bert.pooler(first[:, None]))
+    first = after_attention(last, first, found, chunk)
+    return model.classifier(model.bert.pooler(first[:, None]))[: sum(pairs for pairs, _ in groups)]
 
 
 def filled(tokens):
@@ -125,7 +125,7 @@ def feed_forward(layer, tokens):
 
 
 def linear(layer, tokens):
-    """`layer(tokens)`; in fp32 on a CPU by oneDNN, which is up to 1.4 times as fast as what torch takes there."""
+    """`layer(tokens)`; in fp32 on a CPU by oneDNN, which is faster on many processors than what torch takes there."""
     if type(layer) is Linear and tokens.dtype == torch.float32 and tokens.device.type == "cpu" and HAS_ONEDNN:
         return torch.ops.mkldnn._linear_pointwise(tokens, layer.weight, layer.bias, "none", [], "")
     return layer(tokens)
@@ -155,7 +155,8 @@ def predict(config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float3
     one_layer = config.num_hidden_layers == 1
     moments = [
         *embedding_moments(size, tokens),
-        *attention_moments(size, shapes, tokens, first if one_layer else tokens),
+        *(() if one_layer else attention_moments(size, shapes, tokens)),
+        *attention_moments(size, shapes, tokens, first),
         *feed_forward_moments(size, first if one_layer else tokens),
         Moment("pooler and head", "pooled", {"first tokens": 3 * size.states(first)}),
     ]
@@ -196,10 +197,10 @@ def embedding_moments(size, tokens):
     yield Moment("embeddings", "normed", {"words": u, "LayerNorm": size.normed(tokens)})
 
 
-def attention_moments(size, shapes, tokens, asking):
-    """One layer's attention, in which `asking` tokens ask: all, or the first of each pair."""
-    u, query, hidden = size.states(tokens), size.states(asking), size.config.hidden_size
-    first_only = asking < tokens
+def attention_moments(size, shapes, tokens, first=None):
+    """One layer's attention; in the last layer only the `first` tokens of the pairs ask."""
+    first_only = first is not None
+    u, query, hidden = size.states(tokens), size.states(first if first_only else tokens), size.config.hidden_size
     held = {"layer input": u, "first tokens": query * first_only, "query": query, "key": u, "value": u}
     yield Moment("attention", "value projected", held | {"chunk": size.linear(tokens, hidden, hidden)})
     for shape in shapes:

@@ -89,18 +89,27 @@ class Subject:
     attention: str
     tokenizer: str
     mapped: bool
+    loaded: bool
+    beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
+
+    def bill(self, rung):
+        """Predicted bytes of a rung by what takes them."""
+        bill = rung.bill(self.config, self.tokenizer)
+        if self.beside and (rung.precision != self.precision) == self.loaded:
+            bill["what they are made from"] = self.beside
+        return bill
 
     def total(self, rung):
-        """Predicted bytes of a rung."""
-        return sum(rung.bill(self.config, self.tokenizer).values())
+        return sum(self.bill(rung).values())
 
 
 class Plan:
     """The levers that were chosen, and what they are predicted to take.
 
     `predicted` and `measured` are bytes that the process grows by, beyond what it held when the plan was made.
-    `predicted` holds for any texts. `expected` is less where embeddings stay in their file: of those, only what the
-    tokens seen so far have touched counts. `measured` is the highest so far, None where the system does not tell.
+    `predicted` is for the worst texts. `expected` is less where embeddings stay in their file: of those, only what the
+    tokens seen so far have touched counts. `measured` is the highest seen, None where the system does not tell; in a
+    process that held more before, it is read after each batch, and misses what was let go by then.
     """
 
     def __init__(self, subject, budget, rung, rejected):
@@ -111,7 +120,7 @@ class Plan:
     @property
     def bill(self):
         """Predicted bytes by what takes them."""
-        return self.rung.bill(self.subject.config, self.subject.tokenizer)
+        return self.subject.bill(self.rung)
 
     @property
     def predicted(self):
@@ -185,18 +194,23 @@ def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
 
 def described(checkpoint):
     """The Subject of a checkpoint, or of the name of one."""
+    beside = 0
     if not isinstance(checkpoint, Checkpoint):
         folder = door.find(checkpoint)
         config, name, attention = door.read_config(folder), str(checkpoint), "sdpa"
         precision, mapped = STORED[config.zsc_format], config.zsc_format != "int8-rows"
+        if config.zsc_format == "transformers" and (stored := door.stored_bytes(folder)) < weight_bytes(config, "fp32"):
+            mapped, beside = False, stored  # fewer bits in the file, widened while they are read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
         if model.device.type != "cpu":
             raise ValueError(f"memory_budget plans for the CPU, the model is on {model.device}: use max_tokens there")
         config, precision, attention = model.config, precision_of(checkpoint), model.config._attn_implementation
-        mapped = False  # or not: it was loaded before, in whatever way
+        # it was loaded before, in whatever way; int8 is made beside it, a matrix at a time
+        mapped, beside = False, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
-    return Subject(name, config, precision, attention, tokenizer, mapped)
+    loaded = isinstance(checkpoint, Checkpoint)
+    return Subject(name, config, precision, attention, tokenizer, mapped, loaded, beside)
 
 
 def too_small(subject, budget, last_allowed, last):

@@ -57,10 +57,11 @@ def check_engine(device):
 
 
 def precision_of(checkpoint):
-    """ "fp32", "fp16", "bf16" or "int8"."""
+    """ "fp32", "fp16", "bf16" or "int8"; for others, which are not made here, torch's name."""
     if any(isinstance(module, Int8Linear) for module in checkpoint.model.modules()):
         return "int8"
-    return {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[checkpoint.model.dtype]
+    names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    return names.get(checkpoint.model.dtype, str(checkpoint.model.dtype))
 
 
 def weight_bytes(checkpoint):
@@ -169,7 +170,7 @@ class Int8Embedding(Module):
         self.register_buffer("scale", scale)
 
     def forward(self, ids):
-        return self.weight[ids] * self.scale[ids].unsqueeze(-1)
+        return self.weight[ids].float().mul_(self.scale[ids].unsqueeze(-1))
 
 
 def to_int8(module, name):
