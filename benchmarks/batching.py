@@ -60,7 +60,7 @@ def ways(texts, labels):
         return [result["labels"][0] for result in classify(texts, labels)]
 
     found = {"pipeline, default": by_pipeline}
-    for size in (4, 8, 32):
+    for size in (4, 8):
         found[f"pipeline, batch_size={size}"] = lambda size=size: by_pipeline(batch_size=size)
     found["the article's loop"] = lambda: articles_loop(base, texts, labels)
     return found | {"ours, fp32": lambda: by_us(exact), "ours, int8": lambda: by_us(int8)}
