@@ -1,6 +1,7 @@
 """The drop-in: ModelScope's scores, the pipeline's shapes, and errors at the door."""
 
 import copy
+import itertools
 import random
 import re
 from dataclasses import replace
@@ -306,6 +307,15 @@ def test_labels_without_an_answer_are_the_matter_of_their_record(classify, small
     assert "holds 体育 more than once" in found[2]["error"] and found[2]["sequence"] == "国足"
     assert found[4]["error"].startswith("TypeError: labels of text 4: there are none left")
     assert found[0]["labels"] == ["财经"] and set(found[3]["labels"]) == {"美食", "天气"}
+
+
+def test_labels_that_are_left_over_are_told_after_the_results(classify):
+    results = classify.stream(iter(["央行", "国足"]), [["财经", "体育"]] * 4)
+    assert [next(results)["sequence"] for _ in range(2)] == ["央行", "国足"]
+    with pytest.raises(ValueError, match="2 more lists of labels than texts"):
+        next(results)
+    endless = itertools.cycle([["财经", "体育"]])
+    assert len(list(classify.stream(["央行"] * 2, endless))) == 2
 
 
 @pytest.mark.parametrize(

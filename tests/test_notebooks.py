@@ -105,7 +105,7 @@ def test_no_absolute_path_and_no_host_name(file):
     assert found == []
 
 
-@pytest.mark.parametrize("file, following", zip(NOTEBOOKS, NOTEBOOKS[1:]), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file, following", list(zip(NOTEBOOKS, NOTEBOOKS[1:])), ids=lambda file: file.stem)
 def test_each_closes_with_a_link_to_the_next(file, following):
     assert following.name in read(file).cells[-1].source
 

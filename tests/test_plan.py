@@ -373,7 +373,8 @@ def kept(peak, budget):
     facts, labels = peak.result
     assert peak.total <= facts["predicted"] <= memory.parse_size(budget)
     assert facts["measured"] == pytest.approx(peak.total, rel=0.05)
-    assert facts["expected"] == pytest.approx(peak.total, rel=0.1)
+    # 10 %, or what a run may leave of its allowances for the heap and for kernels, which count where a model is small
+    assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=8 * MB)
     return labels
 
 

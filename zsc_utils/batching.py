@@ -7,6 +7,8 @@ from numbers import Integral
 
 import torch
 
+LONG_WORD = 128  # characters; BERT's tokenizer makes [UNK] of words over 100
+
 # ------------------------------------------------------------------------------------------------------------- pairs
 
 
@@ -104,8 +106,13 @@ def tokens_of(tokenizer, string):
     longest = tokenizer.model_max_length
     characters = 4 * longest
     while True:
-        ids = tokenizer(string[:characters], add_special_tokens=False, truncation=False, verbose=False).input_ids
-        if len(ids) > longest or characters >= len(string):  # the last token may be cut, and is one too many
+        found = tokenizer(
+            string[:characters], add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True
+        )
+        ids, whole = found.input_ids, characters >= len(string)
+        if not whole:  # what is near the cut may be part of a word, and other tokens than the word is
+            ids = [token for token, (_, end) in zip(ids, found.offset_mapping) if end <= characters - LONG_WORD]
+        if whole or len(ids) >= longest:
             return tuple(ids[:longest])
         characters *= 4
 
@@ -132,6 +139,7 @@ def token_budget_batches(lengths, max_tokens, *, padded=True):
     for name, value in [("max_tokens", max_tokens), *(("length", length) for length in lengths)]:
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
+    max_tokens, lengths = int(max_tokens), [int(length) for length in lengths]  # numpy's have no bit_length
     batches, tokens, longest = [], 0, 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         tokens += longest if padded else lengths[index]

@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass
 from itertools import islice, repeat
+from operator import length_hint
 
 import torch
 from tqdm.auto import tqdm
@@ -125,7 +126,7 @@ class ZeroShotClassifier:
         an iterator too. `start`: how many records to pass over, to go on after an interruption; the results are then
         the same bits (after memory ran out: the same to 1e-5), for texts are always taken in the same blocks, each read
         before its first result comes. Pairs that come again are computed once within a block. If the iterable raises,
-        what it gave before has its results first.
+        what it gave before has its results first; so too if there are more lists of labels than texts.
 
         Raises ValueError or TypeError at once for labels, template or `start` without an answer.
         """
@@ -139,12 +140,16 @@ class ZeroShotClassifier:
         else:
             shared = self.label_set(candidate_labels, hypothesis_template)
             sets, count = repeat(shared), len(shared.labels)
-        records = (
-            self.record(position, text, next(sets, None), hypothesis_template)
-            for position, text in enumerate(sequences)
-        )
+        records = self.records(sequences, sets, hypothesis_template)
         answers = self.answers(records, count, multi_label, bar(progress, sequences), start)
         return (as_result(record, answer) for record, answer in answers)
+
+    def records(self, sequences, sets, template):
+        """The Record of each text with the next of `sets`; raises if of a list of sets some are left over."""
+        for position, text in enumerate(sequences):
+            yield self.record(position, text, next(sets, None), template)
+        if left := length_hint(sets):  # 0 where nobody knows, and for the set that all share
+            raise ValueError(f"{left} more lists of labels than texts: give one for each text")
 
     def label_set(self, labels, template):
         """The LabelSet of labels as they were given; raises for what has no answer."""
