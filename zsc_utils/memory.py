@@ -16,6 +16,7 @@ import types
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cloudpickle
 import torch
@@ -123,6 +124,8 @@ class Shape:
     chunk: int
     item: int  # bytes of one number
     threads: int
+    window: int = 0  # of sliding attention
+    hypothesis: int = 0  # tokens of the hypothesis, which see all there
 
     @property
     def hidden(self):
@@ -146,8 +149,10 @@ class Shape:
 
     @property
     def mask(self):
-        """What stays of a padding mask for the whole pass: SDPA keeps booleans, eager numbers; without padding none."""
-        return self.square * (1 if self.attention == "sdpa" else self.item) if self.padded else 0
+        """What stays of a padding mask for the whole pass, if there is one: sliding keeps a boolean for each token,
+        SDPA one for each pair of tokens, eager a number."""
+        sizes = {"sliding": self.batch * self.length, "sdpa": self.square, "eager": self.square * self.item}
+        return sizes[self.attention] if self.padded else 0
 
     @property
     def norm(self):
@@ -157,9 +162,15 @@ class Shape:
     @property
     def held(self):
         """What every layer finds alive: its input, the padding mask and, from the second layer on, the embeddings'
-        output, because BertModel.forward does not let go of it before it returns."""
-        embedded = self.hidden if self.config.num_hidden_layers > 1 else 0
+        output, because BertModel.forward does not let go of it before it returns; layers that write over their input
+        have written over it too."""
+        embedded = self.hidden if self.config.num_hidden_layers > 1 and not self.overwrites else 0
         return {"embeddings' output": embedded, "layer input": self.hidden, "padding mask": self.mask}
+
+    @property
+    def overwrites(self):
+        """Whether layers are those of attention.chunk_feed_forward."""
+        return getattr(self.config, "feed_forward_tokens", 0) > 0
 
     @property
     def heads_move(self):
@@ -168,8 +179,9 @@ class Shape:
 
 
 def predict(
-    config, batch, length, *, attention="sdpa", padded=False, ffn_chunk=None, dtype=torch.float32, threads=None
-):
+    config, batch, length, *, attention="sdpa", padded=False, ffn_chunk=None, dtype=torch.float32, threads=None,
+    window=None, hypothesis=8,
+):  # fmt: skip
     """The tensor bytes of a forward pass of BertForSequenceClassification on a CPU, without running it: a Footprint.
 
     Nothing is fitted: every term is a tensor that transformers 5 or torch 2.13 allocates, and the peak is the largest
@@ -181,36 +193,45 @@ def predict(
       kernel's scratch: per thread one block of scores (up to 256 x 512) with its sums and its output
     - attention, eager: 5 u and twice B x a x S x S scores (before and after scaling), plus the scale itself, as a
       double and as a number; or, where that is more, moments nearby that hold copies of q, k or v
+    - attention, sliding: 6 u and what one block takes, which does not grow with the length
     - attention's end: embeddings' output, layer input, and 4 u: attention, dense, residual sum, LayerNorm
     - feed-forward: 3 u, and twice B x S x f: before and after GELU. Eager's scores are still alive here.
-      In chunks of c tokens: twice B x c x f, plus the chunks that are done
+      In chunks of c tokens: twice B x c x f, plus the chunks that are done. With attention.chunk_feed_forward: 2 u and
+      twice c x f, and 5 u instead of 6 in attention, as layers write over their input
     - pooler and head: 2 u and a few numbers per text
 
-    With padding, SDPA keeps B x S x S booleans and makes numbers of them anew in each layer; eager keeps numbers.
+    With padding, SDPA keeps B x S x S booleans and makes numbers of them anew in each layer; eager keeps numbers;
+    sliding keeps B x S booleans.
     Weights count once per parameter; the two small index buffers that BERT keeps are in no file and not counted.
 
     The model is in eval mode under torch.inference_mode, and given ids, mask and token types. `padded`: whether any
     text of the batch is shorter than `length`. `ffn_chunk`: tokens of a chunk, which must divide `length` (default:
-    what config.chunk_size_feed_forward says; 0: whole). `threads`: those that torch will use, for the scratch (default:
-    torch.get_num_threads()). On a CPU with instructions for bf16 or fp16 its kernels take a workspace besides, which is
-    not predicted.
+    what config.chunk_size_feed_forward says; 0: whole); for a checkpoint of attention.chunk_feed_forward its tokens.
+    `window` of sliding attention (default: what the config says, or 128), `hypothesis`: its tokens, [SEP] included.
+    `threads`: those that torch will use, for the scratch (default: torch.get_num_threads()).
+    On a CPU with instructions for bf16 or fp16 its kernels take a workspace besides, which is not predicted.
     Raises ValueError for shapes that the model cannot run, and configs that it does not describe.
     """
-    shape = checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads)
+    shape = checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads, window, hypothesis)
     parts = {name: count * shape.item for name, count in parameters(config).items()}
     moments = [*embedding_moments(shape), *attention_moments(shape), *feed_forward_moments(shape), *head_moments(shape)]
     return Footprint(parts, tuple(moments))
 
 
-def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads):
+def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads, window=None, hypothesis=8):
     """The Shape, or a ValueError that names what is wrong and what would be right."""
     threads = torch.get_num_threads() if threads is None else threads
-    ffn_chunk = config.chunk_size_feed_forward if ffn_chunk is None else ffn_chunk
+    window = window or getattr(config, "sliding_window", None) or 128
+    overwrites = getattr(config, "feed_forward_tokens", 0)
+    ffn_chunk = (overwrites or config.chunk_size_feed_forward) if ffn_chunk is None else ffn_chunk
     if config.model_type != "bert" or config.is_decoder or config.output_hidden_states or config.output_attentions:
         raise ValueError(
             "predicted is a plain BERT encoder that returns logits only: no decoder, no states, no attentions"
         )
-    for name, value in (("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1)):
+    for name, value in (
+        ("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1),
+        ("window", window), ("hypothesis", hypothesis),
+    ):  # fmt: skip
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
     if length > config.max_position_embeddings:
@@ -221,15 +242,18 @@ def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, th
         raise ValueError(f"{config.num_hidden_layers} layers: predicted is a model with one or more")
     if config.hidden_act != "gelu":
         raise ValueError(f"activation {config.hidden_act!r}: predicted is BERT's own, 'gelu'")
-    if attention not in ("sdpa", "eager"):
-        raise ValueError(f"attention {attention!r}: predicted are 'sdpa' and 'eager'")
-    if length % (ffn_chunk or 1):
+    if attention not in ("sdpa", "eager", "sliding"):
+        raise ValueError(f"attention {attention!r}: predicted are 'sdpa', 'eager' and 'sliding'")
+    if length % (ffn_chunk or 1) and not overwrites:
         raise ValueError(f"ffn_chunk {ffn_chunk} does not divide length {length}: transformers refuses such chunks")
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"dtype {dtype!r}: choose torch.float32, torch.float16 or torch.bfloat16")
     if padded and length == 1:
         raise ValueError("padded texts of length 1: a text has at least one token, so nothing can be padding")
-    return Shape(config, batch, length, attention, bool(padded), ffn_chunk or 0, dtype.itemsize, threads)
+    return Shape(
+        config, batch, length, attention, bool(padded), ffn_chunk or 0, dtype.itemsize, threads,
+        window, min(hypothesis, length - 1),
+    )  # fmt: skip
 
 
 def parameters(config):
@@ -251,7 +275,7 @@ def embedding_moments(s):
     u, tokens = s.hidden, s.batch * s.length
     looked_up = {"words": u, "token types": u, "positions": s.length * s.config.hidden_size * s.item}
     yield Moment("embeddings", "normed", {**looked_up, "words + types + positions": u, "LayerNorm": s.norm})
-    if not s.padded:
+    if not s.padded or s.attention == "sliding":
         return
     seen = {"embeddings' output": u, "mask as booleans": tokens}
     texts, heads, positions = 8 * s.batch, 8, 8 * s.length  # int64, all of them
@@ -274,6 +298,8 @@ def attention_moments(s):
             "kernel scratch (per thread)": flash_scratch(s),
         }
         yield Moment("attention", "inside the kernel", held | inside)
+    elif s.attention == "sliding":
+        yield Moment("attention", "inside a block", held | {"attention output": u} | largest_block(s))
     else:
         copy = u if s.heads_move and s.batch > 1 else 0  # bmm wants batch and heads as one dimension
         scale = 8 + s.item  # a Python float becomes a double, and then a number of the scores' type
@@ -286,15 +312,61 @@ def attention_moments(s):
     yield Moment("attention", "normed", s.held | end)
 
 
-def flash_scratch(s, queries=None):
+class Block(NamedTuple):
+    """Rows of sliding attention that are computed together: rows from start to stop see the first key, and those from
+    low to high; `banded`: not all of them see all of those."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+    banded: bool
+
+
+def sliding_blocks(length, hypothesis, window):
+    """The Blocks of one pair: the first token and the last `hypothesis` ones see all, the text's what is near."""
+    text = length - hypothesis
+    blocks, size = [Block(0, 1, 0, length, False)], max(window, 64)
+    for start in range(1, text, size):
+        stop = min(start + size, text)
+        low, high = max(0, start - window), min(length, stop + window)
+        low *= low > 1  # keys that lie side by side need no copy
+        banded = start + window < high - 1 or stop - 1 - window > low
+        blocks.append(Block(start, stop, low, high, banded))
+    if hypothesis and text > 0:
+        blocks.append(Block(text, length, 0, length, False))
+    return blocks
+
+
+def largest_block(s, first_only=False):
+    """The tensors of the Block of sliding attention that takes most."""
+    width, item, heads = s.config.hidden_size, s.item, s.config.num_attention_heads
+    blocks = sliding_blocks(s.length, s.hypothesis, s.window)
+    found = []
+    for block in blocks[:1] if first_only else blocks:
+        rows, keys = block.stop - block.start, block.high - block.low + (block.low > 0)
+        found.append(
+            {
+                "keys and values, copied": 2 * keys * width * item * (block.low > 0),
+                "band": rows * keys * block.banded,
+                "band as numbers": rows * keys * item * block.banded,
+                "block's output": rows * width * item,
+                "log of sums": heads * rows * 4,
+                "kernel scratch (per thread)": flash_scratch(s, rows, keys),
+            }
+        )
+    return max(found, key=lambda tensors: sum(tensors.values()))
+
+
+def flash_scratch(s, queries=None, keys=None):
     """Scratch of torch's CPU flash attention: a block of scores, two sums per query and the output, in fp32 per thread.
 
     Source: aten/src/ATen/native/cpu/FlashAttentionKernel.cpp. In 16 bits the block of scores is kept a second time.
-    `queries`: how many tokens of a text ask (default: all of them).
+    `queries`: how many tokens of a text ask, of how many `keys` (default: all of them).
     """
     asking = s.length if queries is None else queries
     queries = min(asking, next(block for least, block in QUERY_BLOCKS if asking >= least))
-    keys = min(s.length, KEY_BLOCK)
+    keys = min(keys or s.length, KEY_BLOCK)
     head_size = s.config.hidden_size // s.config.num_attention_heads
     fp32 = 4 * (queries * keys + 2 * queries + queries * head_size)
     return s.threads * (fp32 + (s.item * queries * keys if s.item < 4 else 0))
@@ -302,6 +374,9 @@ def flash_scratch(s, queries=None):
 
 def feed_forward_moments(s):
     """One layer's feed-forward network, whole or in chunks of tokens."""
+    if s.overwrites:
+        yield from overwriting_moments(s)
+        return
     held = s.held | {"attention weights": s.scores, "after attention": s.hidden}
     chunks = s.length // s.chunk if s.chunk else 1
     u, f = s.hidden // chunks, s.intermediate // chunks
@@ -316,10 +391,24 @@ def feed_forward_moments(s):
     yield Moment("feed-forward", "normed", held | end)
 
 
+def overwriting_moments(s):
+    """The feed-forward network of attention.chunk_feed_forward, whose chunks are of any texts' tokens."""
+    share = min(s.chunk, s.batch * s.length)
+    held, u, f = (
+        s.held | {"after attention": s.hidden},
+        share * s.config.hidden_size,
+        share * s.config.intermediate_size,
+    )
+    yield Moment("feed-forward", "after GELU", held | {"widened": f * s.item, "after GELU": f * s.item})
+    end = {"after GELU": f, "dense": u, "residual sum": u, "LayerNorm": u + 2 * share}
+    yield Moment("feed-forward", "normed", held | {name: count * s.item for name, count in end.items()})
+
+
 def head_moments(s):
     """The first token's state through the pooler; the classifier's logits, a few numbers, come when much is let go."""
     pooled = s.batch * s.config.hidden_size * s.item
-    states = {"embeddings' output": s.hidden, "last hidden state": s.hidden, "padding mask": s.mask}
+    embedded = 0 if s.overwrites else s.hidden
+    states = {"embeddings' output": embedded, "last hidden state": s.hidden, "padding mask": s.mask}
     yield Moment("pooler and head", "pooled", states | {"dense": pooled, "tanh": pooled})
 
 

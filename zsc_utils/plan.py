@@ -22,6 +22,7 @@ MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are h
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
 # what weights are once they are loaded, by how they are stored
 STORED = {"transformers": "fp32", "int8-rows": "fp32", "int8-v1": "int8", "fp16": "fp16", "bf16": "bf16"}
+MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings stay in their file
 
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
@@ -81,14 +82,15 @@ def weight_bytes(config, precision):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is known of a checkpoint before its weights are loaded. `mapped`: whether they stay in their file."""
+    """What is known of a checkpoint before its weights are loaded. `mapped`: the precision in which its embeddings
+    stay in their file, if any."""
 
     name: str
     config: object
     precision: str
     attention: str
     tokenizer: str
-    mapped: bool
+    mapped: str | None
     loaded: bool
     beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
 
@@ -128,7 +130,7 @@ class Plan:
 
     @property
     def expected(self):
-        if not self.subject.mapped or self.rung.precision != self.subject.precision:
+        if self.rung.precision != self.subject.mapped:
             return self.predicted
         row = self.subject.config.hidden_size * (
             1 if self.rung.precision == "int8" else DTYPES[self.rung.precision].itemsize
@@ -198,16 +200,16 @@ def described(checkpoint):
     if not isinstance(checkpoint, Checkpoint):
         folder = door.find(checkpoint)
         config, name, attention = door.read_config(folder), str(checkpoint), "sdpa"
-        precision, mapped = STORED[config.zsc_format], config.zsc_format != "int8-rows"
+        precision, mapped = STORED[config.zsc_format], MAPPED[config.zsc_format]
         if config.zsc_format == "transformers" and (stored := door.stored_bytes(folder)) < weight_bytes(config, "fp32"):
-            mapped, beside = False, stored  # fewer bits in the file, widened while they are read
+            mapped, beside = None, stored  # fewer bits in the file, widened while they are read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
         if model.device.type != "cpu":
             raise ValueError(f"memory_budget plans for the CPU, the model is on {model.device}: use max_tokens there")
         config, precision, attention = model.config, precision_of(checkpoint), model.config._attn_implementation
         # it was loaded before, in whatever way; int8 is made beside it, a matrix at a time
-        mapped, beside = False, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
+        mapped, beside = None, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
     loaded = isinstance(checkpoint, Checkpoint)
     return Subject(name, config, precision, attention, tokenizer, mapped, loaded, beside)

@@ -1,0 +1,157 @@
+"""Attention and the shape of the model: which tokens see which, how much exists at once, and how many layers there are.
+
+`use` and `chunk_feed_forward` change what a forward pass holds; `windows` cuts texts that are too long; `shrink` drops
+layers and `distil` teaches those that are left what the whole model knew.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch.nn import ModuleList
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.models.bert.modeling_bert import BertLayer, BertModel
+
+from zsc_utils import checkpoint as door
+from zsc_utils.memory import sliding_blocks
+
+ATTENTIONS = ("eager", "sdpa", "sliding")
+WINDOW = 128  # tokens to each side
+
+# ---------------------------------------------------------------------------------------------- which token sees which
+
+
+def use(checkpoint, attention, *, window=WINDOW):
+    """A new Checkpoint with another attention: "eager", "sdpa" or "sliding"; weights are shared with the given one.
+
+    eager and sdpa compute the same, sdpa without ever holding the matrix of scores. sliding computes less: a token of
+    the text sees `window` tokens to each side and [CLS]; [CLS] and the tokens of the hypothesis see all. So scores
+    differ where a text is longer than the window, and time and memory grow linearly with its length. In a plain call of
+    the model it needs token types, which say where the hypothesis is, and padding at the end.
+    Raises ValueError for another attention, a window that is no whole number over 0, and sliding for a tokenizer whose
+    token types do not mark the hypothesis.
+    """
+    if attention not in ATTENTIONS:
+        raise ValueError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
+    if type(window) is not int or window < 1:
+        raise ValueError(f"window {window!r}: give the tokens that are seen to each side, 1 or more")
+    if attention == "sliding" and 1 not in checkpoint.tokenizer("一", "一").token_type_ids:
+        raise ValueError(
+            f"the tokenizer of {checkpoint.name!r} does not mark the hypothesis by its token type: no sliding"
+        )
+    model = door.rebuilt(checkpoint.model, lambda *_: None)
+    model.bert = recast(model.bert, SlidingBert if attention == "sliding" else BertModel)
+    model.config._attn_implementation = attention
+    model.config.sliding_window = window if attention == "sliding" else None
+    return replace(checkpoint, model=model)
+
+
+def recast(module, kind):
+    """The same module, parameters and all, as an object of another class."""
+    new = object.__new__(kind)
+    new.__dict__.update(vars(module))
+    return new
+
+
+class SlidingBert(BertModel):
+    """BERT that hands the token types on to its attention, which must know where a hypothesis begins."""
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **others):
+        return super().forward(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            token_types=token_type_ids,
+            **others,
+        )
+
+
+def sliding(module, query, key, value, attention_mask, token_types=None, scaling=None, **_):
+    """Sliding attention as transformers' interface asks for it: (output (batch, queries, heads, size), None).
+
+    Pair by pair and block by block, so that no more than one block's scores and keys exist at a time. `query` may be
+    that of the first tokens alone.
+    """
+    batch, heads, length, size = key.shape
+    window, output = module.config.sliding_window, query.new_zeros(batch, query.shape[2], heads, size)
+    for pair, (hypothesis, end) in enumerate(spans(batch, length, attention_mask, token_types)):
+        blocks = sliding_blocks(end, end - hypothesis, window)
+        for block in blocks if query.shape[2] > 1 else blocks[:1]:
+            rows = slice(block.start, block.stop)
+            found = scaled_dot_product_attention(
+                query[pair : pair + 1, :, rows], *(seen(tensor[pair : pair + 1], block) for tensor in (key, value)),
+                attn_mask=band(block, window, query.device), scale=scaling,
+            )  # fmt: skip
+            output[pair, rows] = found[0].transpose(0, 1)
+            del found  # or two blocks' would exist at once
+    return output, None
+
+
+def seen(tensor, block):
+    """Keys or values (1, heads, keys, size) that a block's rows see: the first token's, and those from low to high."""
+    near = tensor[:, :, block.low : block.high]
+    return near if block.low == 0 else torch.cat([tensor[:, :, :1], near], 2)
+
+
+def band(block, window, device):
+    """Which row sees which key, (rows, keys) booleans; None where all see all."""
+    if not block.banded:
+        return None
+    first = block.low - (block.low > 0)  # where the keys would begin, were the first token not among them
+    shift = block.start - first
+    mask = torch.ones(block.stop - block.start, block.high - first, dtype=torch.bool, device=device)
+    mask.triu_(shift - window).tril_(shift + window)
+    mask[:, 0] = True
+    return mask
+
+
+def spans(batch, length, mask, token_types):
+    """(first token of the hypothesis, end of the pair) of each pair; where no types are known, no hypothesis."""
+    ends = [length] * batch if mask is None else mask.sum(1).tolist()
+    kinds = [[]] * batch if token_types is None else token_types.tolist()
+    for kind, end in zip(kinds, ends):
+        yield (kind.index(1) if 1 in kind else end), end
+
+
+def padding_only(*, attention_mask=None, **_):
+    """The mask that sliding attention is given: (batch, length) booleans, or None without padding."""
+    if attention_mask is None or attention_mask.all():
+        return None
+    if (attention_mask[:, 1:] & ~attention_mask[:, :-1]).any():
+        raise ValueError("sliding attention: a pair begins with padding or holds some; set padding_side='right'")
+    return attention_mask
+
+
+AttentionInterface.register("sliding", sliding)
+AttentionMaskInterface.register("sliding", padding_only)
+
+
+# ---------------------------------------------------------------------------------------------- how much exists at once
+
+
+def chunk_feed_forward(checkpoint, tokens):
+    """A new Checkpoint whose feed-forward networks take `tokens` tokens of a batch at a time: same scores, lower peak.
+
+    Each layer writes its result over its input, unless somebody looks: where gradients are on, or a hook stands on the
+    layer. Weights are shared with the given checkpoint. Raises ValueError if `tokens` is no whole number over 0.
+    """
+    if type(tokens) is not int or tokens < 1:
+        raise ValueError(f"tokens {tokens!r}: give how many tokens go through at a time, 1 or more")
+    model = door.rebuilt(checkpoint.model, lambda *_: None)
+    model.bert.encoder.layer = ModuleList(recast(layer, ChunkedLayer) for layer in model.bert.encoder.layer)
+    model.config.feed_forward_tokens = tokens
+    for layer in model.bert.encoder.layer:
+        layer.tokens = tokens
+    return replace(checkpoint, model=model)
+
+
+class ChunkedLayer(BertLayer):
+    """BERT's layer with its feed-forward network for some tokens of the batch at a time, of any length."""
+
+    def forward(self, hidden_states, attention_mask=None, *_, **others):
+        heard = self.attention(hidden_states, attention_mask, **others)[0]
+        looked_at = torch.is_grad_enabled() or self._forward_hooks
+        result = torch.empty_like(heard) if looked_at else hidden_states
+        for part, place in zip(*(tensor.flatten(0, 1).split(self.tokens) for tensor in (heard, result))):
+            place.copy_(self.feed_forward_chunk(part))
+        return result
