@@ -155,3 +155,47 @@ class ChunkedLayer(BertLayer):
         for part, place in zip(*(tensor.flatten(0, 1).split(self.tokens) for tensor in (heard, result))):
             place.copy_(self.feed_forward_chunk(part))
         return result
+
+
+# ------------------------------------------------------------------------------------------------------- long texts
+
+
+def windows(ids, room, overlap=None):
+    """`ids` of a long text in windows of `room` tokens that overlap by `overlap` (default: a quarter), as tuples.
+
+    Every token is in one; the last window is moved back so that it is full. Raises ValueError for an overlap that
+    leaves no way forward.
+    """
+    overlap = room // 4 if overlap is None else overlap
+    if not 0 <= overlap < room:
+        raise ValueError(f"overlap {overlap!r}: give a number of tokens under the {room} of a window")
+    last = max(0, len(ids) - room)
+    starts = [*range(0, last, room - overlap), last]
+    return [tuple(ids[start : start + room]) for start in starts]
+
+
+# ----------------------------------------------------------------------------------------------------- fewer layers
+
+
+def shrink(checkpoint, layers):
+    """A new Checkpoint with fewer layers, trained ones all of them; weights are shared with the given one.
+
+    `layers` is how many to keep, evenly spaced from the first to the last, or a list of their numbers in rising order.
+    Fewer layers is all there is: another hidden size fits no trained weight. Raises ValueError for layers that the
+    checkpoint does not have.
+    """
+    count = checkpoint.model.config.num_hidden_layers
+    kept = evenly_spaced(layers, count) if type(layers) is int else list(layers)
+    if not kept or kept != sorted(set(kept)) or not all(type(k) is int and 0 <= k < count for k in kept):
+        raise ValueError(f"layers {layers!r}: {checkpoint.name!r} has {count}; give how many, or rising numbers below")
+    model = door.rebuilt(checkpoint.model, lambda *_: None)
+    model.bert.encoder.layer = ModuleList(model.bert.encoder.layer[k] for k in kept)
+    model.config.num_hidden_layers = len(kept)
+    return replace(checkpoint, model=model, name=f"{checkpoint.name}, layers {' '.join(map(str, kept))}")
+
+
+def evenly_spaced(number, count):
+    """`number` of `count` layers, the first and the last among them, the others at even distances."""
+    if not 1 <= number <= count:
+        return []
+    return [round(i * (count - 1) / max(1, number - 1)) for i in range(number)]

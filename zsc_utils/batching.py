@@ -1,6 +1,7 @@
 """Pairs of text and hypothesis: joined, sorted into batches under a budget of tokens, halved when memory runs out."""
 
 import gc
+import math
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
@@ -45,9 +46,10 @@ def frame_of(tokenizer):
 class Pairs:
     """(text, hypothesis) pairs as token ids: each text and each hypothesis tokenised once, identical pairs kept once.
 
-    `ids` lists the pairs that are different, each as (ids of the text, ids of the hypothesis); `lengths` their tokens,
-    special ones included; `position[i]` says which of them the i-th given pair is. A text too long for the model is cut
-    at its end, never the hypothesis, which the caller has made sure leaves room.
+    Each side is a string, or a tuple of ids if it was tokenised before. `ids` lists the pairs that are different,
+    each as (ids of the text, ids of the hypothesis); `lengths` their tokens, special ones included; `position[i]` says
+    which of them the i-th given pair is. A text too long for the model is cut at its end, never the hypothesis, which
+    the caller has made sure leaves room.
     """
 
     def __init__(self, tokenizer, pairs):
@@ -62,6 +64,11 @@ class Pairs:
 
     def __len__(self):
         return len(self.ids)
+
+    @property
+    def cut(self):
+        """Whether any text is cut."""
+        return any(self.whole_length(*ids) > self.longest for ids in self.ids)
 
     @property
     def longest(self):
@@ -98,13 +105,16 @@ class Pairs:
 
 def tokenised(tokenizer, strings):
     """{string: its token ids}, each string tokenised once, without special tokens, no further than the model reads."""
-    return {string: tokens_of(tokenizer, string) for string in dict.fromkeys(strings)}
-
-
-def tokens_of(tokenizer, string):
-    """The first tokens of a string; of a book only the beginning is looked at."""
     longest = tokenizer.model_max_length
-    characters = 4 * longest
+    return {
+        string: tokens_of(tokenizer, string, longest) if isinstance(string, str) else string
+        for string in dict.fromkeys(strings)
+    }
+
+
+def tokens_of(tokenizer, string, longest=math.inf):
+    """The tokens of a string, at most `longest`; then of a book only the beginning is looked at."""
+    characters = min(4 * longest, len(string))
     while True:
         found = tokenizer(
             string[:characters], add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True
@@ -113,7 +123,7 @@ def tokens_of(tokenizer, string):
         if not whole:  # what is near the cut may be part of a word, and other tokens than the word is
             ids = [token for token, (_, end) in zip(ids, found.offset_mapping) if end <= characters - LONG_WORD]
         if whole or len(ids) >= longest:
-            return tuple(ids[:longest])
+            return tuple(ids[: min(longest, len(ids))])
         characters *= 4
 
 

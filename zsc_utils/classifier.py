@@ -6,6 +6,7 @@ label put into the template a hypothesis; how sure the model is that the text en
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from itertools import islice, repeat
 from operator import length_hint
@@ -16,20 +17,35 @@ from transformers import BertForSequenceClassification
 
 from zsc_utils import inference
 from zsc_utils import plan as planning
-from zsc_utils.batching import Pairs, TokenBudget, run
+from zsc_utils.attention import windows
+from zsc_utils.batching import Pairs, TokenBudget, run, tokens_of
 from zsc_utils.checkpoint import Checkpoint
 
 GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
+LONG_TEXTS = {"cut": None, "max": torch.amax, "mean": torch.mean}  # how the windows of a long text are combined
 BLOCK = 512  # pairs that are sorted into batches together, of TEXTS texts at most
 TEXTS = 64
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Checked labels and their hypotheses, in the same order."""
+    """Checked labels and their hypotheses, in the same order; `longest`: tokens of the longest hypothesis."""
 
     labels: tuple
     hypotheses: tuple
+    longest: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How scores are made of logits: `multi_label` or not, and `long_texts`, a key of LONG_TEXTS."""
+
+    multi_label: bool
+    long_texts: str
+
+    def __post_init__(self):
+        if self.long_texts not in LONG_TEXTS:
+            raise ValueError(f"long_texts {self.long_texts!r}: choose one of {', '.join(LONG_TEXTS)}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,8 @@ class ZeroShotClassifier:
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
         if memory_budget is None and isinstance(checkpoint, Checkpoint) and checkpoint.model.device.type != "cpu":
-            self.plan, self.checkpoint, self.chunk = None, checkpoint, None
+            tokens = getattr(checkpoint.model.config, "feed_forward_tokens", None)
+            self.plan, self.checkpoint, self.chunk = None, checkpoint, tokens and inference.filled(tokens)
             self.budget = TokenBudget(max_tokens or GPU_TOKENS)
             return
         if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_plain(checkpoint.model):
@@ -81,21 +98,26 @@ class ZeroShotClassifier:
     def __repr__(self):
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
 
-    def __call__(self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False, *, progress=False):
+    def __call__(
+        self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False,
+        *, long_texts="cut", progress=False,
+    ):  # fmt: skip
         """Score every label for every text.
 
         `sequences` is a text or a list of texts; `candidate_labels` a list of labels, or one string that separates them
         by `,` or `，`, or a list of such lists, one for each text. Returns {"sequence", "labels", "scores"} with the
         best label first, a list of them for a list of texts. Single label: scores of a text sum to 1 (softmax of the
         entailment logits over the labels). Multi label, or one label only: each score stands alone (softmax over
-        contradiction and entailment). A text too long for the model is cut at its end, never the hypothesis. A text
-        that comes again with the same labels is computed once. `progress` shows a bar.
+        contradiction and entailment). A text that comes again with the same labels is computed once. `progress` shows a
+        bar. `long_texts`: a text too long for the model is cut at its end, with a warning ("cut"), or read whole in
+        windows that overlap by a quarter, of whose entailment each label gets the highest ("max") or the mean ("mean").
 
         Raises ValueError or TypeError, naming value and position, for input that has no answer: an empty text or list,
         a text or label that is no string, a label given twice, a template without exactly one `{}`, a hypothesis that
         leaves no room for a text. The pipeline of transformers lets some of these pass. Raises MemoryError, naming it,
         for a pair that does not fit into memory even alone.
         """
+        reading = Reading(multi_label, long_texts)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
         if is_per_text(candidate_labels):
             given = list(islice(candidate_labels, len(texts) + 1))
@@ -109,7 +131,7 @@ class ZeroShotClassifier:
         records = [Record(position, *pair) for position, pair in enumerate(dict.fromkeys(asked))]
         found = {}
         most = max(len(labels.labels) for labels in sets)
-        for record, answer in self.answers(records, most, multi_label, bar(progress, records)):
+        for record, answer in self.answers(records, most, reading, bar(progress, records)):
             if isinstance(answer, Exception):
                 raise answer
             found[record.text, record.labels] = answer
@@ -117,7 +139,8 @@ class ZeroShotClassifier:
         return results[0] if isinstance(sequences, str) else results
 
     def stream(
-        self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False, *, start=0, progress=False
+        self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False,
+        *, long_texts="cut", start=0, progress=False,
     ):  # fmt: skip
         """Score texts from any iterable, such as the lines of a file: yields results in order, in constant memory.
 
@@ -135,13 +158,14 @@ class ZeroShotClassifier:
         if type(start) is not int or start < 0:
             raise ValueError(f"start {start!r}: give the number of records to pass over, 0 or more")
         check_template(hypothesis_template)
+        reading = Reading(multi_label, long_texts)
         if is_per_text(candidate_labels):
             sets, count = iter(candidate_labels), 16
         else:
             shared = self.label_set(candidate_labels, hypothesis_template)
             sets, count = repeat(shared), len(shared.labels)
         records = self.records(sequences, sets, hypothesis_template)
-        answers = self.answers(records, count, multi_label, bar(progress, sequences), start)
+        answers = self.answers(records, count, reading, bar(progress, sequences), start)
         return (as_result(record, answer) for record, answer in answers)
 
     def records(self, sequences, sets, template):
@@ -155,8 +179,8 @@ class ZeroShotClassifier:
         """The LabelSet of labels as they were given; raises for what has no answer."""
         labels = check_labels(labels)
         hypotheses = fill(template, labels)
-        check_room(self.checkpoint.tokenizer, hypotheses)
-        return LabelSet(tuple(labels), tuple(hypotheses))
+        longest = check_room(self.checkpoint.tokenizer, hypotheses)
+        return LabelSet(tuple(labels), tuple(hypotheses), longest)
 
     def own_labels(self, labels, template, position):
         """The LabelSet of one text's own labels: a list, or a string that separates several."""
@@ -174,25 +198,34 @@ class ZeroShotClassifier:
             return Record(position, text, error=error)
         return Record(position, text, labels)
 
-    def answers(self, records, label_count, multi_label, shown, start=0):
+    def answers(self, records, label_count, reading, shown, start=0):
         """(record, its result or error) from position `start` on, in order; computed in blocks, always the same."""
         with shown:
             for block in blocks(records, max(1, min(TEXTS, BLOCK // label_count))):
                 if block[-1].position >= start:
-                    found = zip(block, self.block_answers(block, multi_label, shown))
+                    found = zip(block, self.block_answers(block, reading, shown))
                     yield from ((record, answer) for record, answer in found if record.position >= start)
                 shown.update(block[-1].position + 1 - shown.n)
 
-    def block_answers(self, block, multi_label, shown):
+    def block_answers(self, block, reading, shown):
         """The results of these records, in order; where there is none, the error."""
-        pairs = [(r.text, hypothesis) for r in block if r.error is None for hypothesis in r.labels.hypotheses]
-        logits, errors = self.rows(pairs, shown, len(block))
-        rows, answers = iter(range(len(pairs))), []
-        for record in block:
-            own = [] if record.error else list(islice(rows, len(record.labels.labels)))
-            error = record.error or next((errors[row] for row in own if row in errors), None)
-            answers.append(error or ranked(record, self.scores(logits[own], multi_label).tolist()))
+        own = [[] if record.error else self.pairs(record, reading) for record in block]
+        logits, errors = self.rows([pair for pairs in own for pair in pairs], shown, len(block))
+        rows, answers = iter(range(len(logits))), []
+        for record, pairs in zip(block, own):
+            numbers = list(islice(rows, len(pairs)))
+            error = record.error or next((errors[row] for row in numbers if row in errors), None)
+            answers.append(error or ranked(record, self.scores(logits[numbers], record, reading).tolist()))
         return answers
+
+    def pairs(self, record, reading):
+        """The (text, hypothesis) pairs of a record; of a long text that is read whole, window by window."""
+        text, hypotheses, tokenizer = record.text, record.labels.hypotheses, self.checkpoint.tokenizer
+        if LONG_TEXTS[reading.long_texts] is None:
+            return [(text, hypothesis) for hypothesis in hypotheses]
+        room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add(pair=True) - record.labels.longest
+        pieces = windows(tokens_of(tokenizer, text), room)
+        return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
 
     def logits(self, pairs):
         """Logits (pairs, classes), fp32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
@@ -206,6 +239,11 @@ class ZeroShotClassifier:
         if not pairs:
             return torch.empty(0, self.checkpoint.model.config.num_labels), {}
         pairs = Pairs(self.checkpoint.tokenizer, pairs)
+        if pairs.cut:
+            warnings.warn(
+                f"texts of more than {pairs.longest} tokens were cut: long_texts='max' or 'mean' reads them whole",
+                stacklevel=2,
+            )
         done, first = 0, shown.n if shown is not None else 0
 
         def progress(finished):
@@ -232,12 +270,15 @@ class ZeroShotClassifier:
             self.plan.look(ids)
         return logits.float().cpu()
 
-    def scores(self, logits, multi_label):
-        """Scores (labels,) of one text from logits (labels, classes)."""
-        entailment = logits[:, self.checkpoint.entailment_id]
-        if multi_label or len(logits) == 1:
-            return torch.sigmoid(entailment - logits[:, self.checkpoint.contradiction_id])  # softmax over the two
-        return entailment.softmax(dim=0)
+    def scores(self, logits, record, reading):
+        """Scores (labels,) of one text from its logits (windows x labels, classes)."""
+        logits = logits.unflatten(0, (-1, len(record.labels.labels)))
+        combine = LONG_TEXTS[reading.long_texts] or torch.amax  # where texts are cut there is one window
+        entailment = logits[..., self.checkpoint.entailment_id]
+        if reading.multi_label or logits.shape[1] == 1:
+            against = logits[..., self.checkpoint.contradiction_id]
+            return torch.sigmoid(combine(entailment - against, dim=0))  # softmax over the two
+        return combine(entailment, dim=0).softmax(dim=0)
 
 
 def blocks(records, size):
@@ -363,11 +404,13 @@ def fill(template, labels):
 
 
 def check_room(tokenizer, hypotheses):
-    """Raise when a hypothesis leaves no room for a text beside it."""
+    """The tokens of the longest hypothesis; raises when one leaves no room for a text beside it."""
     room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add(pair=True)
-    for hypothesis, ids in zip(hypotheses, tokenizer(hypotheses, add_special_tokens=False).input_ids):
+    tokens = tokenizer(hypotheses, add_special_tokens=False).input_ids
+    for hypothesis, ids in zip(hypotheses, tokens):
         if len(ids) >= room:
             raise ValueError(
                 f"the hypothesis {hypothesis[:20] + '…'!r} has {len(ids)} tokens and leaves no room for a text: "
                 f"the model reads {room}. Shorten the label or the template"
             )
+    return max(map(len, tokens))

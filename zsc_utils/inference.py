@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
-from zsc_utils.memory import Footprint, Moment, checked_shape, flash_scratch, parameters
+from zsc_utils.memory import Footprint, Moment, checked_shape, flash_scratch, largest_block, parameters
 
 CHUNK = 256  # tokens that go through linear layers at a time on a CPU
 STEP = 64  # to a multiple of which tokens are filled up
@@ -41,9 +41,9 @@ def logits(model, ids, types, groups, *, chunk=None):
     hidden = embed(model, ids, types, groups)
     *layers, last = model.bert.encoder.layer
     for layer in layers:
-        hidden = after_attention(layer, hidden, attend(layer, hidden, hidden, groups, chunk), chunk)
+        hidden = after_attention(layer, hidden, attend(layer, hidden, hidden, types, groups, chunk), chunk)
     first = first_tokens(hidden, groups)
-    found = attend(last, first, hidden, groups, chunk)
+    found = attend(last, first, hidden, types, groups, chunk)
     del hidden
     first = after_attention(last, first, found, chunk)
     return model.classifier(model.bert.pooler(first[:, None]))[: sum(pairs for pairs, _ in groups)]
@@ -77,10 +77,10 @@ def first_tokens(hidden, groups):
     return torch.cat([*first, hidden[: filled(count) - count]])  # filled up with anything
 
 
-def attend(layer, asking, hidden, groups, chunk):
+def attend(layer, asking, hidden, types, groups, chunk):
     """Self-attention of the tokens `asking` over those of their pair in `hidden`, by the model's attention function.
 
-    `asking` is `hidden`, or the first tokens; the result is of its shape.
+    `asking` is `hidden`, or the first tokens; the result is of its shape. Sliding attention asks for the token types.
     """
     attention = layer.attention.self
     query, key, value = (
@@ -89,9 +89,12 @@ def attend(layer, asking, hidden, groups, chunk):
     )
     function = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
     asked = groups if asking is hidden else [(pairs, 1) for pairs, _ in groups]
-    for q, k, v in zip(by_group(query, asked), by_group(key, groups), by_group(value, groups)):
+    tensors = by_group(query, asked), by_group(key, groups), by_group(value, groups), by_group(types, groups)
+    for q, k, v, kinds in zip(*tensors):
         heads = (t.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        q.copy_(function(attention, *heads, None, dropout=0.0, scaling=attention.scaling)[0].flatten(2))
+        found = function(attention, *heads, None, dropout=0.0, scaling=attention.scaling, token_types=kinds)[0]
+        q.copy_(found.flatten(2))
+        del found  # or it would exist beside the next group's
     return query
 
 
@@ -137,19 +140,22 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 # ----------------------------------------------------------------------------------------------------------- predict
 
 
-def predict(config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float32, int8=False, threads=None):
+def predict(
+    config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float32, int8=False, threads=None, hypothesis=8
+):
     """The tensor bytes of `logits` on a CPU, without running it: a Footprint, as memory.predict gives for BERT's own.
 
     With u = tokens x hidden x 4 bytes (2 for fp16): attention holds the layer's input, q, k and v, 4 u, and the largest
     group's output with what its kernel takes (eager: twice its scores), so 5 u for pairs of one length; the rest of a
     layer 2 u and, of one chunk, its wide tensor, its input and its output. `int8`: for int8 models, whose linear layers
-    keep a copy of their input in int8; the Footprint's weights are fp32's even so. Not predicted is oneDNN's workspace,
-    WORKSPACE a thread at most, which is no part of the peak from some 512 tokens on. Raises ValueError as
-    memory.predict does.
+    keep a copy of their input in int8; the Footprint's weights are fp32's even so. `hypothesis`: its tokens, for
+    sliding attention. Not predicted is oneDNN's workspace, WORKSPACE a thread at most, which is no part of the peak
+    from some 512 tokens on. Raises ValueError as memory.predict does.
     """
     if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP:
         raise ValueError(f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP}")
-    shapes = [checked_shape(config, *group, attention, False, 0, dtype, threads) for group in groups]
+    options = {"hypothesis": hypothesis}
+    shapes = [checked_shape(config, *group, attention, False, 0, dtype, threads, **options) for group in groups]
     tokens, first = filled(sum(s.batch * s.length for s in shapes)), filled(sum(s.batch for s in shapes))
     size = Sizes(config, dtype.itemsize, chunk, int8)
     one_layer = config.num_hidden_layers == 1
@@ -204,7 +210,7 @@ def attention_moments(size, shapes, tokens, first=None):
     held = {"layer input": u, "first tokens": query * first_only, "query": query, "key": u, "value": u}
     yield Moment("attention", "value projected", held | {"chunk": size.linear(tokens, hidden, hidden)})
     for shape in shapes:
-        inside = sdpa_moments if shape.attention == "sdpa" else eager_moments
+        inside = {"sdpa": sdpa_moments, "eager": eager_moments, "sliding": sliding_moments}[shape.attention]
         for what, tensors in inside(shape, 1 if first_only else shape.length):
             yield Moment("attention", what, held | tensors)
 
@@ -214,6 +220,12 @@ def sdpa_moments(s, queries):
     sums = s.batch * s.config.num_attention_heads * queries * 4
     output = s.hidden * queries // s.length
     yield "inside the kernel", {"output": output, "log of sums": sums, "kernel scratch": flash_scratch(s, queries)}
+
+
+def sliding_moments(s, queries):
+    """(what, tensors) of one group in attention.sliding, which takes one block at a time."""
+    output = s.hidden * queries // s.length
+    yield "inside a block", {"output": output} | largest_block(s, first_only=queries == 1)
 
 
 def eager_moments(s, queries):

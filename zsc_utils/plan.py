@@ -68,7 +68,7 @@ class Rung:
                 groups.append((1, rest))
             footprint = inference.predict(
                 config, groups, attention=self.attention, chunk=self.chunk,
-                dtype=DTYPES[self.precision], int8=self.precision == "int8",
+                dtype=DTYPES[self.precision], int8=self.precision == "int8", hypothesis=longest,
             )  # fmt: skip
             worst = max(worst, footprint.peak_activations)
         return worst
@@ -89,6 +89,7 @@ class Subject:
     config: object
     precision: str
     attention: str
+    chunk: int  # tokens that go through linear layers at a time, unless a rung takes fewer
     tokenizer: str
     mapped: str | None
     loaded: bool
@@ -166,15 +167,19 @@ def line(what, size):
     return f"{what:<70}{size / 1e6:>8.1f} MB"
 
 
-def ladder(precisions, attention, max_tokens, longest):
-    """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, and all that in int8."""
+def ladder(precisions, attention, max_tokens, longest, chunk=inference.CHUNK):
+    """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, and all that in int8.
+
+    Sliding attention stays: another would give other scores.
+    """
     sizes = [max_tokens, *(size for size in (768, 512, 256, 128) if longest <= size < max_tokens)]
     if sizes[-1] > longest:
         sizes.append(longest)
-    settings = [(tokens, inference.CHUNK) for tokens in sizes] + [(sizes[-1], 128), (sizes[-1], 64)]
-    attentions = dict.fromkeys([attention, "sdpa"])
-    first = [Rung(precisions[0], attention, *settings[0]) for attention in attentions][:-1]
-    return first + [Rung(precision, "sdpa", *setting) for precision in precisions for setting in settings]
+    settings = [(tokens, chunk) for tokens in sizes]
+    settings += [(sizes[-1], smaller) for smaller in (128, 64) if smaller < chunk]
+    lean = "sdpa" if attention == "eager" else attention
+    first = [Rung(precisions[0], attention, *settings[0])] if attention != lean else []
+    return first + [Rung(precision, lean, *setting) for precision in precisions for setting in settings]
 
 
 def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
@@ -184,7 +189,8 @@ def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
     """
     subject = described(checkpoint)
     precisions = list(dict.fromkeys([subject.precision, "int8"]))
-    rungs = ladder(precisions, subject.attention, max_tokens or MAX_TOKENS, subject.config.max_position_embeddings)
+    longest = subject.config.max_position_embeddings
+    rungs = ladder(precisions, subject.attention, max_tokens or MAX_TOKENS, longest, subject.chunk)
     if budget is None:
         return Plan(subject, None, rungs[0], [])
     budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == subject.precision]
@@ -212,7 +218,8 @@ def described(checkpoint):
         mapped, beside = None, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
     loaded = isinstance(checkpoint, Checkpoint)
-    return Subject(name, config, precision, attention, tokenizer, mapped, loaded, beside)
+    chunk = inference.filled(getattr(config, "feed_forward_tokens", inference.CHUNK))
+    return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, beside)
 
 
 def too_small(subject, budget, last_allowed, last):

@@ -194,17 +194,13 @@ def converted(module, dtype):
 
 
 def save(checkpoint, folder):
-    """Write a quantised checkpoint to a new folder, which `zsc_utils.load` opens: safetensors and json, no pickle.
+    """Write a checkpoint to a new folder, which `zsc_utils.load` opens: safetensors and json, no pickle.
 
-    What is loaded gives the same logits, bit for bit, and keeps its precision. Raises ValueError when the folder holds
-    something already, or the checkpoint is in fp32 (its own folder serves), and CheckpointError when the tokenizer's
-    files are gone from where they were. Returns the folder's path.
+    What is loaded gives the same logits, bit for bit, and keeps its precision; the attention is chosen anew. Raises
+    ValueError when the folder holds something already, and CheckpointError when the tokenizer's files are gone from
+    where they were. Returns the folder's path.
     """
     folder, precision = Path(folder).expanduser(), precision_of(checkpoint)
-    if precision == "fp32":
-        raise ValueError(
-            f"{checkpoint.name!r} is in fp32 and needs no copy: load it by that name, or quantize it first"
-        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder: nothing is overwritten, name another")
     door.read_tokenizer(checkpoint.folder, checkpoint.model.config)  # before anything is written
@@ -218,7 +214,8 @@ def save(checkpoint, folder):
 def write(checkpoint, precision, folder):
     folder.mkdir()
     save_file(stored_tensors(checkpoint.model), folder / "model.safetensors", metadata={"format": "pt"})
-    config = checkpoint.model.config.to_dict() | {"zsc_format": INT8_FORMAT if precision == "int8" else precision}
+    stored = {"int8": INT8_FORMAT, "fp32": "transformers"}.get(precision, precision)
+    config = checkpoint.model.config.to_dict() | {"zsc_format": stored}
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     for file in door.TOKENIZER_FILES:
         if (checkpoint.folder / file).is_file():
