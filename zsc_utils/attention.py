@@ -36,9 +36,7 @@ def use(checkpoint, attention, *, window=WINDOW):
     if type(window) is not int or window < 1:
         raise ValueError(f"window {window!r}: give the tokens that are seen to each side, 1 or more")
     if attention == "sliding" and 1 not in checkpoint.tokenizer("一", "一").token_type_ids:
-        raise ValueError(
-            f"the tokenizer of {checkpoint.name!r} does not mark the hypothesis by its token type: no sliding"
-        )
+        raise ValueError(f"sliding: the tokenizer of {checkpoint.name!r} does not mark hypotheses by their token type")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
     model.bert = recast(model.bert, SlidingBert if attention == "sliding" else BertModel)
     model.config._attn_implementation = attention
@@ -150,11 +148,12 @@ class ChunkedLayer(BertLayer):
 
     def forward(self, hidden_states, attention_mask=None, *_, **others):
         heard = self.attention(hidden_states, attention_mask, **others)[0]
-        looked_at = torch.is_grad_enabled() or self._forward_hooks
-        result = torch.empty_like(heard) if looked_at else hidden_states
-        for part, place in zip(*(tensor.flatten(0, 1).split(self.tokens) for tensor in (heard, result))):
+        parts = heard.flatten(0, 1).split(self.tokens)
+        if torch.is_grad_enabled() or self._forward_hooks:
+            return torch.cat([self.feed_forward_chunk(part) for part in parts]).view_as(heard)
+        for part, place in zip(parts, hidden_states.view(-1, heard.shape[-1]).split(self.tokens)):
             place.copy_(self.feed_forward_chunk(part))
-        return result
+        return hidden_states
 
 
 # ------------------------------------------------------------------------------------------------------- long texts
@@ -185,7 +184,7 @@ def shrink(checkpoint, layers):
     checkpoint does not have.
     """
     count = checkpoint.model.config.num_hidden_layers
-    kept = evenly_spaced(layers, count) if type(layers) is int else list(layers)
+    kept = list(layers) if isinstance(layers, list | tuple) else evenly_spaced(layers, count)
     if not kept or kept != sorted(set(kept)) or not all(type(k) is int and 0 <= k < count for k in kept):
         raise ValueError(f"layers {layers!r}: {checkpoint.name!r} has {count}; give how many, or rising numbers below")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
@@ -196,6 +195,6 @@ def shrink(checkpoint, layers):
 
 def evenly_spaced(number, count):
     """`number` of `count` layers, the first and the last among them, the others at even distances."""
-    if not 1 <= number <= count:
+    if type(number) is not int or not 1 <= number <= count:
         return []
     return [round(i * (count - 1) / max(1, number - 1)) for i in range(number)]
