@@ -13,7 +13,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.bert.modeling_bert import BertLayer, BertModel
 
 from zsc_utils import checkpoint as door
+from zsc_utils.distillation import distil
 from zsc_utils.memory import sliding_blocks
+
+__all__ = ["chunk_feed_forward", "distil", "shrink", "use", "windows"]
 
 ATTENTIONS = ("eager", "sdpa", "sliding")
 WINDOW = 128  # tokens to each side
@@ -189,7 +192,7 @@ def shrink(checkpoint, layers):
         raise ValueError(f"layers {layers!r}: {checkpoint.name!r} has {count}; give how many, or rising numbers below")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
     model.bert.encoder.layer = ModuleList(model.bert.encoder.layer[k] for k in kept)
-    model.config.num_hidden_layers = len(kept)
+    model.config.num_hidden_layers, model.config.kept_layers = len(kept), kept
     return replace(checkpoint, model=model, name=f"{checkpoint.name}, layers {' '.join(map(str, kept))}")
 
 

@@ -447,6 +447,7 @@ def with_weights(module, weights):
     new = object.__new__(type(module))
     new.__dict__.update(vars(module))
     new.__dict__.update({key: type(value)() for key, value in vars(module).items() if "_hooks" in key})
+    new.__dict__.pop("_output_capturing_hooks_installed", None)  # by which transformers knows that its own are there
     new._parameters = {
         key: tensor if isinstance(tensor, Parameter) else Parameter(tensor, requires_grad=False)
         for key, tensor in weights.items()

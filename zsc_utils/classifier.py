@@ -14,6 +14,7 @@ from operator import length_hint
 import torch
 from tqdm.auto import tqdm
 from transformers import BertForSequenceClassification
+from transformers.utils import output_capturing
 
 from zsc_utils import inference
 from zsc_utils import plan as planning
@@ -302,11 +303,16 @@ def blocks(records, size):
 
 
 def is_plain(model):
-    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules."""
-    hooks = ("_hf_hook", "_forward_hooks", "_forward_pre_hooks")
-    return isinstance(model, BertForSequenceClassification) and not any(
-        getattr(module, hook, None) for module in model.modules() for hook in hooks
-    )
+    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules.
+
+    Those of transformers that collect hidden states change nothing, and stay for ever once they were asked for.
+    """
+    return type(model).forward is BertForSequenceClassification.forward and not any(map(has_hooks, model.modules()))
+
+
+def has_hooks(module):
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return hasattr(module, "_hf_hook") or any(hook.__module__ != output_capturing.__name__ for hook in hooks)
 
 
 def bar(progress, records):
