@@ -192,7 +192,10 @@ def shrink(checkpoint, layers):
         raise ValueError(f"layers {layers!r}: {checkpoint.name!r} has {count}; give how many, or rising numbers below")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
     model.bert.encoder.layer = ModuleList(model.bert.encoder.layer[k] for k in kept)
-    model.config.num_hidden_layers, model.config.kept_layers = len(kept), kept
+    origin = getattr(model.config, "kept_layers", range(count))
+    model.config.kept_layers = [origin[k] for k in kept]
+    model.config.kept_of = getattr(model.config, "kept_of", count)
+    model.config.num_hidden_layers = len(kept)
     return replace(checkpoint, model=model, name=f"{checkpoint.name}, layers {' '.join(map(str, kept))}")
 
 

@@ -166,11 +166,11 @@ def depths_of(student, teacher):
 
     A layer stands for those that were dropped behind it, too.
     """
-    kept = getattr(student.model.config, "kept_layers", None)
     here, there = student.model.config, teacher.model.config
-    if kept is None or here.hidden_size != there.hidden_size or kept[-1] >= there.num_hidden_layers:
+    whole = there.num_hidden_layers == getattr(here, "kept_of", None) and not hasattr(there, "kept_of")
+    if not whole or here.hidden_size != there.hidden_size:
         return None
-    return [*kept[1:], there.num_hidden_layers]
+    return [*here.kept_layers[1:], here.kept_of]
 
 
 def has_bf16():
