@@ -1,5 +1,6 @@
 """Attention and shape: what sees what, how many bytes it takes, and what is left of a model with fewer layers."""
 
+import json
 import warnings
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
-from zsc_utils import attention, inference, memory, quantization
+from zsc_utils import attention, inference, memory, quantization, samples
+from zsc_utils import plan as planning
 
 LABELS = ["财经", "体育", "军事", "旅游"]
 TEXTS = ["央行宣布下调利率", "国足客场一比零战胜对手，提前出线", "A股" * 40, "去看海"]
@@ -130,10 +132,25 @@ def test_sdpa_and_eager_take_turns(oracle):
         (("sliding", True), "window True: give"),
     ],
 )
-def test_attention_that_is_none(oracle, arguments, words):
+def test_wrong_attention_is_refused(oracle, arguments, words):
     name, *window = arguments
     with pytest.raises(ValueError, match=words):
         attention.use(oracle, name, **({"window": window[0]} if window else {}))
+
+
+def test_sliding_bert_gives_hidden_states_as_any_other(oracle):
+    sliding, inputs = attention.use(oracle, "sliding", window=100), batch_of(2, 30, 5)
+    with torch.inference_mode():
+        found = sliding.model(**inputs, output_hidden_states=True).hidden_states
+        expected = oracle.model(**inputs, output_hidden_states=True).hidden_states
+    assert len(found) == len(expected) == 3
+    assert all((one - other).abs().max() < 1e-5 for one, other in zip(found, expected))
+
+
+def test_a_pair_that_is_all_hypothesis_sees_all(oracle):
+    inputs = batch_of(2, 30, 30)
+    found = logits_of(attention.use(oracle, "sliding", window=1), inputs)
+    assert (found - logits_of(oracle, inputs)).abs().max() < 1e-5
 
 
 def test_sliding_refuses_what_it_could_not_see(oracle):
@@ -142,6 +159,8 @@ def test_sliding_refuses_what_it_could_not_see(oracle):
     with pytest.raises(ValueError, match="padding_side='right'"):
         logits_of(sliding, inputs)
     tokenizer = lambda *pair: type("Typeless", (), {"token_type_ids": [0, 0, 0]})  # noqa: E731
+    with pytest.raises(ValueError, match="give token_type_ids"):
+        sliding.model(input_ids=inputs["input_ids"])
     with pytest.raises(ValueError, match="does not mark hypotheses"):
         attention.use(replace(oracle, tokenizer=tokenizer), "sliding")
 
@@ -202,6 +221,18 @@ def test_sliding_in_the_classifier_takes_the_bytes_that_are_predicted(oracle):
         assert predicted.peak.what != "inside a block" or measured == predicted.peak_activations
 
 
+@pytest.mark.parametrize("window", [4, 128])
+def test_no_batch_of_sliding_pairs_takes_more_than_its_bill(oracle, window):
+    checkpoint = attention.use(toy(oracle, 4, 64), "sliding", window=window)
+    bill = planning.Rung("fp32", "sliding", 1024, 64).activations(checkpoint.model.config)
+    worst = 0
+    for groups in ([(2, 512)], [(1, 512), (2, 256)], [(4, 256)], [(40, 25)], [(1, 512)]):
+        for hypothesis in (1, 8, 100, 511):
+            options = {"attention": "sliding", "chunk": 64, "hypothesis": hypothesis}
+            worst = max(worst, inference.predict(checkpoint.model.config, groups, **options).peak_activations)
+    assert worst == bill
+
+
 BASE = {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 305}
 
 
@@ -224,12 +255,16 @@ def test_sdpa_and_chunks_take_a_quarter_of_eagers_peak_on_the_base_shape(oracle)
 
 
 def test_the_memory_of_sliding_attention_grows_with_the_length(oracle):
-    """At 512 at most 40 % of eager's attention, and from there to 4,096 a straight line, measured."""
+    """Measured: at 512, in the base shape, at most 40 % of eager's, and from there to 4,096 a straight line."""
     base = BertConfig(num_hidden_layers=2, max_position_embeddings=4096, **BASE)
-    base.sliding_window = 64
-    phases = {
-        name: memory.predict(base, 1, 512, attention=name).phases["attention"] for name in ("eager", "sdpa", "sliding")
-    }
+    shaped, inputs = replace(oracle, model=BertForSequenceClassification(base).eval()), batch_of(1, 512, 8)
+    phases = {}
+    for name in ("eager", "sliding"):
+        slid = attention.chunk_feed_forward(attention.use(shaped, name, window=64), 64)
+        footprint = memory.predict(slid.model.config, 1, 512, attention=name)
+        with torch.inference_mode():
+            assert memory.tensor_peak(lambda: slid.model(**inputs)) == footprint.phases["attention"]  # noqa: B023
+        phases[name] = footprint.phases["attention"]
     assert phases["sliding"] <= 0.4 * phases["eager"]
     checkpoint, peaks = attention.use(toy(oracle, positions=4096), "sliding", window=64), []
     checkpoint = attention.chunk_feed_forward(checkpoint, 64)  # else the feed-forward network is the peak
@@ -265,7 +300,7 @@ def test_chunks_write_over_nothing_that_somebody_looks_at(oracle):
 
 
 @pytest.mark.parametrize("tokens", [0, -1, 2.5, "8", True])
-def test_chunks_that_are_none(oracle, tokens):
+def test_wrong_chunks_are_refused(oracle, tokens):
     with pytest.raises(ValueError, match="tokens .*: give how many"):
         attention.chunk_feed_forward(oracle, tokens)
 
@@ -330,7 +365,9 @@ def test_five_thousand_characters_take_the_memory_of_one_window(oracle):
 
 def test_nothing_is_cut_without_a_word(oracle):
     classify = zsc.ZeroShotClassifier(oracle)
-    with pytest.warns(UserWarning, match="more than 512 tokens were cut: long_texts='max' or 'mean'"):
+    with pytest.warns(
+        UserWarning, match="the pair of text '央行.*is cut, and others as long: long_texts='max' or 'mean'"
+    ):
         classify(["去看海", LONG], LABELS)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -350,11 +387,21 @@ def test_short_texts_have_one_window(oracle, how):
     ]
 
 
-def test_long_texts_that_are_no_way(oracle):
+def test_wrong_ways_with_long_texts_are_refused(oracle):
     with pytest.raises(ValueError, match="long_texts 'min': choose one of cut, max, mean"):
         zsc.ZeroShotClassifier(oracle)(TEXTS, LABELS, long_texts="min")
     with pytest.raises(ValueError, match="long_texts None"):
         zsc.ZeroShotClassifier(oracle).stream(TEXTS, LABELS, long_texts=None)
+
+
+def test_the_answer_to_a_long_text_lies_in_one_passage():
+    records = samples.long_texts(20, 600)
+    assert records == samples.long_texts(20, 600) and {r["topic"] for r in records} == set(samples.PASSAGES)
+    headlines = {r["text"]: r["topic"] for name in samples.TEST_SETS[:2] for r in samples.test_set(name)}
+    for record in records:
+        assert 500 < len(record["text"]) <= 602
+        found = [topic for text, topic in headlines.items() if f"{text}。" in record["text"]]
+        assert found.count(record["topic"]) >= 2 and not set(found) & set(samples.PASSAGES) - {record["topic"]}
 
 
 # ------------------------------------------------------------------------------------------------------ fewer layers
@@ -377,15 +424,15 @@ def test_what_is_kept_is_the_trained_layers(oracle):
     del by_hand.model.bert.encoder.layer[1:3]
     inputs = batch_of(2, 30, 4)
     assert torch.equal(logits_of(small, inputs), logits_of(by_hand, inputs))
-    assert "layers 0 3" in small.name
+    assert small.name.endswith("2 of 4 layers") and small.model.config.kept_layers == [0, 3]
     predicted = memory.predict(small.model.config, 2, 30).peak_activations
     with torch.inference_mode():
         assert memory.tensor_peak(lambda: small.model(**inputs)) == predicted
 
 
 @pytest.mark.parametrize("layers", [0, 3, -1, [], [1, 0], [0, 0], [0, 2], True, [0.5]])
-def test_layers_that_there_are_not(oracle, layers):
-    with pytest.raises(ValueError, match="layers .* has 2; give how many"):
+def test_wrong_layers_are_refused(oracle, layers):
+    with pytest.raises(ValueError, match="layers .*: give how many of 2, or numbers from 0 to 1 in rising order"):
         attention.shrink(oracle, layers)
 
 
@@ -401,4 +448,14 @@ def test_a_shrunk_checkpoint_is_kept_and_opened_again(oracle, tmp_path):
     again = zsc.load(quantization.save(small, tmp_path / "small"))
     assert again.model.config.num_hidden_layers == 1
     assert torch.equal(logits_of(again, batch_of(2, 30, 4)), logits_of(small, batch_of(2, 30, 4)))
+    assert (again.model.config.kept_layers, again.model.config.kept_of) == ([0], 2)  # so that it can be taught
     assert zsc.load(ORACLE).model.config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [5], [-1], "0", 0, None, [0.0, 1]])
+def test_a_folder_that_says_nonsense_of_kept_layers_is_refused(oracle, tmp_path, kept):
+    saved = quantization.save(attention.shrink(oracle, 1), tmp_path / "small")
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"kept_layers": kept}))
+    with pytest.raises(zsc.CheckpointError, match="kept_layers .* of 2 are not 1 rising numbers"):
+        zsc.load(saved)

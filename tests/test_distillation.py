@@ -65,7 +65,7 @@ def test_the_student_comes_near_and_nothing_given_changes(student, teacher):
     assert not any(module._forward_hooks for c in (student, teacher, learned) for module in c.model.modules())
     assert not any(parameter.requires_grad for parameter in learned.model.parameters())
     own = student.model.bert.embeddings.word_embeddings.weight
-    assert torch.equal(learned.model.bert.embeddings.word_embeddings.weight, own)
+    assert learned.model.bert.embeddings.word_embeddings.weight.data_ptr() == own.data_ptr()  # shared
     assert learned.name.endswith("distilled") and learned.model.config.num_hidden_layers == 2
 
 
@@ -89,15 +89,20 @@ def test_interrupted_work_goes_on_where_it_was(student, teacher, tmp_path):
     assert seen == [10, 20, 30, 40] and same(weights_of(again), whole)
     done = distil(student, teacher, folder=tmp_path / "kept", watch=interrupt, every=10)
     assert seen == [10, 20, 30, 40] and same(weights_of(done), whole)  # nothing was left to do
-    with pytest.raises(ValueError, match="distil.pt is of other texts, labels, steps, rate or seed"):
-        distil(student, teacher, 41, folder=tmp_path / "kept")
+    for other in ((student, teacher, 41), (attention.shrink(teacher, [0, 1]), teacher), (student, student)):
+        with pytest.raises(ValueError, match="distil.pt is of another student, teacher, lesson, rate or seed"):
+            distil(*other, folder=tmp_path / "kept")
+    (tmp_path / "kept" / "distil.pt").write_bytes(b"half")
+    with pytest.raises(ValueError, match="distil.pt is no state of distil, or broken"):
+        distil(student, teacher, folder=tmp_path / "kept")
 
 
 def test_a_state_that_cannot_be_written_leaves_the_last_one(student, teacher, tmp_path, monkeypatch):
     distil(student, teacher, folder=tmp_path, steps=10)
     kept = (tmp_path / "distil.pt").read_bytes()
     monkeypatch.setattr(torch, "save", lambda state, file: file.write_bytes(b"half") and 1 / 0)
-    state = distillation.State(tmp_path / "other", None, student.model, torch.optim.SGD(student.model.parameters()))
+    optimizer = torch.optim.SGD(student.model.parameters())
+    state = distillation.State(tmp_path / "other", (None, student), student.model, optimizer)
     with pytest.raises(ZeroDivisionError):
         state.keep()
     state.file = tmp_path / "distil.pt"
@@ -127,14 +132,25 @@ def test_hidden_states_are_held_against_those_before_the_next_kept_layer(student
     assert distillation.depths_of(teacher, teacher) is None
 
 
-def test_each_text_may_have_labels_of_its_own(student, teacher):
+def test_each_text_may_have_labels_of_its_own(student, teacher, monkeypatch):
     own = [LABELS[i % 6 : i % 6 + 2] for i in range(len(TEXTS))]
-    learned = attention.distil(student, teacher, TEXTS, own, 10, progress=False)
-    lesson = distillation.Lesson(tuple(TEXTS), tuple(map(tuple, own)), 10, 1e-3, 0)
-    for step in range(10):
-        for text, labels in lesson.pairs(step):
-            assert set(labels) in [set(own[i]) for i in range(len(TEXTS)) if TEXTS[i] == text]
-    assert learned.model.config.num_hidden_layers == 2
+    texts, taught, loss = [f"{number}{text}" for number, text in enumerate(TEXTS)], [], distillation.step_loss
+    monkeypatch.setattr(distillation, "step_loss", lambda s, t, pairs: taught.extend(pairs) or loss(s, t, pairs))
+    attention.distil(student, teacher, texts, own, 10, progress=False)
+    assert len({text for text, _ in taught}) > 15
+    assert all(sorted(labels) == sorted(own[texts.index(text)]) for text, labels in taught)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher):
+    """Hidden states are held against the right ones: else equal models would differ."""
+    whole = attention.shrink(teacher, 4)
+    assert distillation.step_loss(whole, teacher, [(TEXTS[0], LABELS)]).item() < 1e-6
+    assert distillation.step_loss(attention.shrink(teacher, 3), teacher, [(TEXTS[0], LABELS)]).item() > 0.1
+
+
+def test_a_student_with_sliding_attention_learns_too(student, teacher):
+    sliding = attention.use(student, "sliding", window=3)
+    assert apart(distil(sliding, teacher, 60), teacher) < 0.5 * apart(sliding, teacher)
 
 
 def test_the_rate_rises_and_falls():
@@ -155,6 +171,10 @@ def test_a_distilled_student_is_kept_and_classifies(student, teacher, tmp_path):
     [
         ({"steps": 0}, "steps 0: give a whole number"),
         ({"steps": 1.5}, "steps 1.5"),
+        ({"every": 0}, "every 0"),
+        ({"texts": "央行"}, "give lists, not a string"),
+        ({"labels": "财经,体育"}, "give lists, not a string"),
+        ({"labels": ["财经" * 40]}, "is too long: a pair is cut to 64 tokens"),
         ({"texts": []}, "at least one of each"),
         ({"texts": ["央行", " "]}, "no text that is empty"),
         ({"labels": []}, "at least one of each"),
@@ -163,7 +183,7 @@ def test_a_distilled_student_is_kept_and_classifies(student, teacher, tmp_path):
         ({"labels": [["财经"]] * 23 + [[]]}, "each list needs at least one label"),
     ],
 )
-def test_lessons_that_are_none(student, teacher, change, words):
+def test_wrong_lessons_are_refused(student, teacher, change, words):
     arguments = {"texts": TEXTS, "labels": LABELS, "steps": 1} | change
     with pytest.raises(ValueError, match=words):
         attention.distil(student, teacher, **arguments)
@@ -176,6 +196,8 @@ def test_students_and_teachers_that_do_not_fit(student, teacher, mini):
         distil(quantization.quantize(student, "bf16"), teacher)
     with pytest.raises(ValueError, match="another vocabulary than its teacher 'mini'"):
         distil(student, mini)
+    with pytest.raises(ValueError, match="has other classes"):
+        distil(student, replace(teacher, entailment_id=2, contradiction_id=0))
 
 
 def test_the_recorded_runs_reach_their_goals():

@@ -11,8 +11,10 @@ from torch.nn import ModuleList
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.models.bert.modeling_bert import BertLayer, BertModel
+from transformers.utils import output_capturing
 
 from zsc_utils import checkpoint as door
+from zsc_utils import memory
 from zsc_utils.distillation import distil
 from zsc_utils.memory import sliding_blocks
 
@@ -29,7 +31,7 @@ def use(checkpoint, attention, *, window=WINDOW):
 
     eager and sdpa compute the same, sdpa without ever holding the matrix of scores. sliding computes less: a token of
     the text sees `window` tokens to each side and [CLS]; [CLS] and the tokens of the hypothesis see all. So scores
-    differ where a text is longer than the window, and time and memory grow linearly with its length. In a plain call of
+    differ where a pair is longer than the window, and time and memory grow linearly with its length. In a plain call of
     the model it needs token types, which say where the hypothesis is, and padding at the end.
     Raises ValueError for another attention, a window that is no whole number over 0, and sliding for a tokenizer whose
     token types do not mark the hypothesis.
@@ -41,15 +43,17 @@ def use(checkpoint, attention, *, window=WINDOW):
     if attention == "sliding" and 1 not in checkpoint.tokenizer("一", "一").token_type_ids:
         raise ValueError(f"sliding: the tokenizer of {checkpoint.name!r} does not mark hypotheses by their token type")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
-    model.bert = recast(model.bert, SlidingBert if attention == "sliding" else BertModel)
+    model.bert = recast(model.bert, SlidingBert if attention == "sliding" else BertModel, model.config)
     model.config._attn_implementation = attention
     model.config.sliding_window = window if attention == "sliding" else None
     return replace(checkpoint, model=model)
 
 
-def recast(module, kind):
+def recast(module, kind, config):
     """The same module, parameters and all, as an object of another class."""
-    new = object.__new__(kind)
+    with torch.device("meta"):
+        new = kind(config)  # not object.__new__: transformers takes note of a class when one is made
+    new.__dict__.clear()
     new.__dict__.update(vars(module))
     return new
 
@@ -58,6 +62,8 @@ class SlidingBert(BertModel):
     """BERT that hands the token types on to its attention, which must know where a hypothesis begins."""
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **others):
+        if token_type_ids is None:
+            raise ValueError("sliding attention: give token_type_ids, which say where the hypothesis begins")
         return super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -67,7 +73,7 @@ class SlidingBert(BertModel):
         )
 
 
-def sliding(module, query, key, value, attention_mask, token_types=None, scaling=None, **_):
+def sliding(module, query, key, value, attention_mask, token_types, scaling=None, **_):
     """Sliding attention as transformers' interface asks for it: (output (batch, queries, heads, size), None).
 
     Pair by pair and block by block, so that no more than one block's scores and keys exist at a time. `query` may be
@@ -107,10 +113,9 @@ def band(block, window, device):
 
 
 def spans(batch, length, mask, token_types):
-    """(first token of the hypothesis, end of the pair) of each pair; where no types are known, no hypothesis."""
+    """(first token of the hypothesis, end of the pair) of each pair."""
     ends = [length] * batch if mask is None else mask.sum(1).tolist()
-    kinds = [[]] * batch if token_types is None else token_types.tolist()
-    for kind, end in zip(kinds, ends):
+    for kind, end in zip(token_types.tolist(), ends):
         yield (kind.index(1) if 1 in kind else end), end
 
 
@@ -133,13 +138,16 @@ AttentionMaskInterface.register("sliding", padding_only)
 def chunk_feed_forward(checkpoint, tokens):
     """A new Checkpoint whose feed-forward networks take `tokens` tokens of a batch at a time: same scores, lower peak.
 
-    Each layer writes its result over its input, unless somebody looks: where gradients are on, or a hook stands on the
-    layer. Weights are shared with the given checkpoint. Raises ValueError if `tokens` is no whole number over 0.
+    Each layer writes its result over its input, but for where gradients are on, hidden states are asked for, or a hook
+    stands on the layer: who calls a layer by hand keeps a copy. ZeroShotClassifier takes so many tokens, filled up to a
+    multiple of 64, and never more than 256. Weights are shared with the given checkpoint. Raises ValueError if `tokens`
+    is no whole number over 0.
     """
     if type(tokens) is not int or tokens < 1:
         raise ValueError(f"tokens {tokens!r}: give how many tokens go through at a time, 1 or more")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
-    model.bert.encoder.layer = ModuleList(recast(layer, ChunkedLayer) for layer in model.bert.encoder.layer)
+    layers = (recast(layer, ChunkedLayer, model.config) for layer in model.bert.encoder.layer)
+    model.bert.encoder.layer = ModuleList(layers)
     model.config.feed_forward_tokens = tokens
     for layer in model.bert.encoder.layer:
         layer.tokens = tokens
@@ -152,11 +160,22 @@ class ChunkedLayer(BertLayer):
     def forward(self, hidden_states, attention_mask=None, *_, **others):
         heard = self.attention(hidden_states, attention_mask, **others)[0]
         parts = heard.flatten(0, 1).split(self.tokens)
-        if torch.is_grad_enabled() or self._forward_hooks:
+        if torch.is_grad_enabled() or looked_at(self):
             return torch.cat([self.feed_forward_chunk(part) for part in parts]).view_as(heard)
         for part, place in zip(parts, hidden_states.view(-1, heard.shape[-1]).split(self.tokens)):
             place.copy_(self.feed_forward_chunk(part))
         return hidden_states
+
+
+def looked_at(layer):
+    """Whether hidden states are collected, or somebody's hook stands on the layer.
+
+    The hooks by which transformers collects them stay after the first time, when nobody asks any more.
+    """
+    hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
+    own = output_capturing.__name__, memory.__name__
+    collected = output_capturing._active_collector.get() or {}
+    return "hidden_states" in collected or any(hook.__module__ not in own for hook in hooks)
 
 
 # ------------------------------------------------------------------------------------------------------- long texts
@@ -182,21 +201,24 @@ def windows(ids, room, overlap=None):
 def shrink(checkpoint, layers):
     """A new Checkpoint with fewer layers, trained ones all of them; weights are shared with the given one.
 
-    `layers` is how many to keep, evenly spaced from the first to the last, or a list of their numbers in rising order.
+    `layers` is how many to keep, at even distances from the first to the last, or a list of their numbers in rising
+    order.
     Fewer layers is all there is: another hidden size fits no trained weight. Raises ValueError for layers that the
     checkpoint does not have.
     """
     count = checkpoint.model.config.num_hidden_layers
     kept = list(layers) if isinstance(layers, list | tuple) else evenly_spaced(layers, count)
     if not kept or kept != sorted(set(kept)) or not all(type(k) is int and 0 <= k < count for k in kept):
-        raise ValueError(f"layers {layers!r}: {checkpoint.name!r} has {count}; give how many, or rising numbers below")
+        raise ValueError(
+            f"layers {layers!r}: give how many of {count}, or numbers from 0 to {count - 1} in rising order"
+        )
     model = door.rebuilt(checkpoint.model, lambda *_: None)
     model.bert.encoder.layer = ModuleList(model.bert.encoder.layer[k] for k in kept)
     origin = getattr(model.config, "kept_layers", range(count))
     model.config.kept_layers = [origin[k] for k in kept]
     model.config.kept_of = getattr(model.config, "kept_of", count)
     model.config.num_hidden_layers = len(kept)
-    return replace(checkpoint, model=model, name=f"{checkpoint.name}, layers {' '.join(map(str, kept))}")
+    return replace(checkpoint, model=model, name=f"{checkpoint.name}, {len(kept)} of {count} layers")
 
 
 def evenly_spaced(number, count):

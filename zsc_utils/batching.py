@@ -65,10 +65,10 @@ class Pairs:
     def __len__(self):
         return len(self.ids)
 
-    @property
-    def cut(self):
-        """Whether any text is cut."""
-        return any(self.whole_length(*ids) > self.longest for ids in self.ids)
+    def first_cut(self):
+        """The first pair that is cut, in words, or None."""
+        cut = (number for number, ids in enumerate(self.ids) if self.whole_length(*ids) > self.longest)
+        return next(map(self.describe, cut), None)
 
     @property
     def longest(self):

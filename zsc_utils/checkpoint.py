@@ -39,6 +39,7 @@ CONFIG_KEYS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
     "layer_norm_eps", "initializer_range", "pad_token_id", "num_labels", "id2label", "label2id",
+    "kept_layers", "kept_of",  # of a model that attention.shrink has cut from another
 )  # fmt: skip
 OFFLINE = 'Offline there are "mini" (bundled, trained) and "base-shape" (StructBERT\'s shape, random weights).'
 
@@ -210,14 +211,26 @@ def read_config(folder):
     try:
         config = BertConfig(**{key: stated[key] for key in CONFIG_KEYS if key in stated})
         expected_shapes(config)  # builds the model, weightless: what it cannot be built from ends here
-        sizes = {key: getattr(config, key) for key in CONFIG_KEYS if key.endswith(("_size", "_layers", "_heads"))}
+        sizes = {key: getattr(config, key) for key in CONFIG_KEYS if key.endswith(("_size", "hidden_layers", "_heads"))}
         wrong = [f"{key} = {value!r}" for key, value in sizes.items() if type(value) is not int or value < 1]
     except Exception as error:  # transformers and torch validate with several kinds of error
         raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
     if wrong:
         raise CheckpointError(f"{file} is broken: {', '.join(wrong)} should be a positive whole number")
+    check_kept(config, file)
     config.zsc_format = stated["zsc_format"]
     return config
+
+
+def check_kept(config, file):
+    """Raise unless the layers of a model that attention.shrink has cut are rising numbers, one for each that it has."""
+    kept, count = getattr(config, "kept_layers", None), getattr(config, "kept_of", None)
+    whole = range(count) if type(count) is int else ()
+    fits = isinstance(kept, list) and len(kept) == config.num_hidden_layers and kept == [k for k in whole if k in kept]
+    if not fits and (kept, count) != (None, None):
+        raise CheckpointError(
+            f"{file} is broken: kept_layers {kept!r} of {count!r} are not {config.num_hidden_layers} rising numbers"
+        )
 
 
 def stated_labels(folder, config):

@@ -24,8 +24,8 @@ from zsc_utils.checkpoint import Checkpoint
 
 GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
 LONG_TEXTS = {"cut": None, "max": torch.amax, "mean": torch.mean}  # how the windows of a long text are combined
-BLOCK = 512  # pairs that are sorted into batches together, of TEXTS texts at most
-TEXTS = 64
+BLOCK = 512  # pairs that are sorted into batches together, of TEXTS texts at most, or LONG ones that are read whole
+TEXTS, LONG = 64, 8
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class LabelSet:
     longest: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reading:
-    """How scores are made of logits: `multi_label` or not, and `long_texts`, a key of LONG_TEXTS."""
+    """How scores are made of logits: `multi_label` or not, and `long_texts`, a key of LONG_TEXTS; and whether it was
+    `told` already that a text was cut."""
 
     multi_label: bool
     long_texts: str
+    told: bool = False
 
     def __post_init__(self):
         if self.long_texts not in LONG_TEXTS:
@@ -202,7 +204,8 @@ class ZeroShotClassifier:
     def answers(self, records, label_count, reading, shown, start=0):
         """(record, its result or error) from position `start` on, in order; computed in blocks, always the same."""
         with shown:
-            for block in blocks(records, max(1, min(TEXTS, BLOCK // label_count))):
+            most = TEXTS if reading.long_texts == "cut" else LONG  # of books each has many pairs
+            for block in blocks(records, max(1, min(most, BLOCK // label_count))):
                 if block[-1].position >= start:
                     found = zip(block, self.block_answers(block, reading, shown))
                     yield from ((record, answer) for record, answer in found if record.position >= start)
@@ -211,7 +214,12 @@ class ZeroShotClassifier:
     def block_answers(self, block, reading, shown):
         """The results of these records, in order; where there is none, the error."""
         own = [[] if record.error else self.pairs(record, reading) for record in block]
-        logits, errors = self.rows([pair for pairs in own for pair in pairs], shown, len(block))
+        logits, errors, cut = self.rows([pair for pairs in own for pair in pairs], shown, len(block))
+        if cut and not reading.told:
+            reading.told = True
+            warnings.warn(
+                f"{cut} is cut, and others as long: long_texts='max' or 'mean' reads them whole", stacklevel=4
+            )
         rows, answers = iter(range(len(logits))), []
         for record, pairs in zip(block, own):
             numbers = list(islice(rows, len(pairs)))
@@ -230,21 +238,19 @@ class ZeroShotClassifier:
 
     def logits(self, pairs):
         """Logits (pairs, classes), fp32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
-        logits, errors = self.rows(pairs)
+        logits, errors, _ = self.rows(pairs)
         for error in errors.values():
             raise error
         return logits
 
     def rows(self, pairs, shown=None, count=0):
-        """(logits of (text, hypothesis) pairs, {row: MemoryError}); moves the bar on by `count` in all."""
+        """(logits of (text, hypothesis) pairs, {row: MemoryError}, the first pair that is cut, in words, or None).
+
+        Moves the bar on by `count` in all.
+        """
         if not pairs:
-            return torch.empty(0, self.checkpoint.model.config.num_labels), {}
+            return torch.empty(0, self.checkpoint.model.config.num_labels), {}, None
         pairs = Pairs(self.checkpoint.tokenizer, pairs)
-        if pairs.cut:
-            warnings.warn(
-                f"texts of more than {pairs.longest} tokens were cut: long_texts='max' or 'mean' reads them whole",
-                stacklevel=2,
-            )
         done, first = 0, shown.n if shown is not None else 0
 
         def progress(finished):
@@ -255,7 +261,11 @@ class ZeroShotClassifier:
 
         classes = self.checkpoint.model.config.num_labels
         rows, errors = run(pairs, classes, self.budget, lambda numbers: self.forward(*pairs.tensors(numbers)), progress)
-        return rows[pairs.position], {i: errors[n] for i, n in enumerate(pairs.position) if n in errors}
+        return (
+            rows[pairs.position],
+            {i: errors[n] for i, n in enumerate(pairs.position) if n in errors},
+            pairs.first_cut(),
+        )
 
     @torch.inference_mode()
     def forward(self, ids, types, groups):

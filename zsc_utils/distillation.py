@@ -18,7 +18,7 @@ TEXTS = 8  # of a step
 LABELS = 6  # that a text gets in a step, at most
 NEIGHBOURS = 64  # texts of like length from which those of a step are drawn, so that little is padding
 TOKENS = 64  # of a pair; longer texts are cut
-WARM_UP = 50  # steps over which the rate rises
+WARM_UP = 50  # steps over which the rate rises, a tenth of all at most
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,27 @@ class Lesson:
 
     def rate_of(self, step):
         """The learning rate: up in the first steps, then down to 0 in a straight line."""
-        return self.rate * min(1, (step + 1) / WARM_UP) * (1 - step / self.steps)
+        return self.rate * min(1, (step + 1) / min(WARM_UP, 1 + self.steps // 10)) * (1 - step / self.steps)
 
 
 def distil(
-    student, teacher, texts, labels, steps, *, rate=3e-4, seed=0, folder=None, watch=None, every=100, progress=True
+    student, teacher, texts, labels, steps, *, rate=5e-4, seed=0, folder=None, watch=None, every=100, progress=True
 ):
     """A new Checkpoint: `student` after `steps` steps towards what `teacher` says of the same pairs.
 
-    A step takes 8 texts, each with up to 6 of its labels. `labels` is one list for all texts, or one for each; no
-    answer is needed. What is brought together: the logits, how each text's labels compare (Kullback-Leibler divergence
-    of the entailment logits' softmax), and, for a student from `attention.shrink` of this teacher, the hidden states
-    after each layer with those of the teacher where the next layer was taken from. Embeddings stay as they are. In
+    A step takes 8 texts of like length, cut to 64 tokens with their label, each with up to 6 of its labels as they are,
+    without a template. `labels` is one list for all texts, or one for each; no answer is needed. The loss compares the
+    logits, how the labels of a text compare (Kullback-Leibler divergence of the entailment logits' softmax), and, if
+    `attention.shrink` cut the student from a whole model of the teacher's depth and width, its hidden states after each
+    layer with the teacher's before the next layer that was kept. Embeddings stay as they are. The student works in
     bf16 where the processor has instructions for it, which is faster, else in fp32.
 
-    The same arguments give the same weights on the same machine. `folder`: where the state is kept every `every` steps,
-    and taken up again if the work was interrupted. `watch(step, checkpoint)` is called every `every` steps and at the
-    end. Raises ValueError for a student that is not in fp32 on a CPU, for a teacher with other classes or tokens, for
-    texts or labels without use, and for a `folder` that holds the state of other work.
+    The same arguments and threads give the same weights on the same machine. `folder`: where the state is kept every
+    `every` steps, and taken up again if the work was interrupted. `watch(step, checkpoint)` is called every `every`
+    steps and after the last. Raises ValueError for a student that is not in fp32 on a CPU, a teacher with other classes
+    or tokens, texts or labels that teach nothing, and a `folder` that holds the state of other work.
     """
-    check(student, teacher, texts, labels, steps)
+    check(student, teacher, texts, labels, steps, every)
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
     shared = isinstance(labels[0], str)
     own = tuple(tuple(labels if shared else labels[i]) for i in order)
@@ -68,7 +69,7 @@ def distil(
     learner, master = trainable(student), replace(teacher, model=door.rebuilt(teacher.model, lambda *_: None))
     parameters = [p for p in learner.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    state = State(folder, lesson, learner.model, optimizer)
+    state = State(folder, (lesson, student, teacher), learner.model, optimizer)
     with tqdm(total=steps, initial=state.step, desc="distil", unit="step", disable=not progress) as bar:
         while state.step < steps:
             loss = step_loss(learner, master, lesson.pairs(state.step))
@@ -88,17 +89,21 @@ def distil(
     return finished(learner, student)
 
 
-def check(student, teacher, texts, labels, steps):
+def check(student, teacher, texts, labels, steps, every):
     """Raise for what cannot be taught."""
     model = student.model
     if {t.dtype for t in model.state_dict().values()} != {torch.float32} or model.device.type != "cpu":
         raise ValueError(f"student {student.name!r}: give one in fp32 on the CPU; quantize it afterwards")
-    if teacher.model.config.num_labels != model.config.num_labels or (
-        teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab()
-    ):
+    if teacher.model.device.type != "cpu":
+        raise ValueError(f"teacher {teacher.name!r} is on {teacher.model.device}: the student learns on the CPU")
+    classes = [(c.model.config.num_labels, c.entailment_id, c.contradiction_id) for c in (student, teacher)]
+    if classes[0] != classes[1] or teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise ValueError(f"{student.name!r} has other classes or another vocabulary than its teacher {teacher.name!r}")
-    if type(steps) is not int or steps < 1:
-        raise ValueError(f"steps {steps!r}: give a whole number, 1 or more")
+    for name, count in (("steps", steps), ("every", every)):
+        if type(count) is not int or count < 1:
+            raise ValueError(f"{name} {count!r}: give a whole number, 1 or more")
+    if isinstance(texts, str) or isinstance(labels, str):
+        raise ValueError("texts and labels: give lists, not a string")
     if not texts or not labels or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError("texts and labels: give at least one of each, and no text that is empty")
     lists = [labels] if isinstance(labels[0], str) else labels
@@ -108,6 +113,9 @@ def check(student, teacher, texts, labels, steps):
         )
     if not all(own and all(isinstance(label, str) and label.strip() for label in own) for own in lists):
         raise ValueError("labels: each list needs at least one label, and no label that is empty")
+    longest = max(dict.fromkeys(label for own in lists for label in own), key=len)
+    if len(student.tokenizer(longest).input_ids) > TOKENS // 2:
+        raise ValueError(f"label {longest[:20] + '…'!r} is too long: a pair is cut to {TOKENS} tokens, text and label")
 
 
 def trainable(student):
@@ -126,12 +134,13 @@ def trainable(student):
 
 
 def finished(learner, student):
-    """The learner as it is now, as a Checkpoint like any other."""
+    """The learner as it is now, as a Checkpoint like any other; it shares the embeddings."""
 
     def still(module, _):
         if not module._parameters:
             return None
-        return door.with_weights(module, {key: tensor.detach().clone() for key, tensor in module._parameters.items()})
+        copied = {key: t.detach().clone() if t.requires_grad else t.detach() for key, t in module._parameters.items()}
+        return door.with_weights(module, copied)
 
     return replace(student, model=door.rebuilt(learner.model, still), name=f"{student.name}, distilled")
 
@@ -144,12 +153,13 @@ def step_loss(student, teacher, pairs):
         texts, hypotheses, padding=True, truncation="only_first", max_length=TOKENS, return_tensors="pt"
     )
     depths = depths_of(student, teacher)
+    whole = teacher.model.dtype == torch.float32  # others have their own way with fewer bits
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16() and whole):
+        wanted = teacher.model(**inputs, output_hidden_states=depths is not None)
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
-        with torch.no_grad():
-            wanted = teacher.model(**inputs, output_hidden_states=depths is not None)
         found = student.model(**inputs, output_hidden_states=depths is not None)
     ours, theirs = found.logits.float(), wanted.logits.float()
-    loss, start = mse_loss(ours, theirs), 0
+    loss, start = mse_loss(ours, theirs) / theirs.var(), 0
     for _, labels in pairs:
         lists = [log_softmax(side[start : start + len(labels), student.entailment_id], 0) for side in (ours, theirs)]
         loss = loss + kl_div(*lists, log_target=True, reduction="sum") / len(pairs)
@@ -182,24 +192,52 @@ def has_bf16():
 class State:
     """How far the work is: in memory, and in a folder, if there is one."""
 
-    def __init__(self, folder, lesson, model, optimizer):
-        self.step, self.model, self.optimizer = 0, model, optimizer
-        self.file = None if folder is None else Path(folder).expanduser() / "distil.pt"
-        self.work = hashlib.sha256(repr(lesson).encode()).hexdigest()
-        if self.file is not None and self.file.is_file():
+    def __init__(self, folder, work, model, optimizer):
+        self.step, self.model, self.optimizer, self.file = 0, model, optimizer, None
+        if folder is None:
+            return
+        self.file, self.work = Path(folder).expanduser() / "distil.pt", digest(*work)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        if self.file.is_file():
+            self.take_up()
+
+    def trained(self):
+        """{name: weights} that training changes; the others are the student's own, and not to be written to."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def take_up(self):
+        """Go on from what the file holds."""
+        try:
             kept = torch.load(self.file, weights_only=True)
-            if kept["work"] != self.work:
-                raise ValueError(f"{self.file} is of other texts, labels, steps, rate or seed: name another folder")
-            self.step = kept["step"]
-            model.load_state_dict(kept["model"])
-            optimizer.load_state_dict(kept["optimizer"])
+            work, step, weights, optimizer = (kept[key] for key in ("work", "step", "weights", "optimizer"))
+        except Exception as error:  # a broken pickle can raise almost anything
+            raise ValueError(f"{self.file} is no state of distil, or broken ({error}): name another folder") from error
+        if work != self.work:
+            raise ValueError(f"{self.file} is of another student, teacher, lesson, rate or seed: name another folder")
+        self.step = step
+        with torch.no_grad():
+            for name, parameter in self.trained().items():
+                parameter.copy_(weights[name])
+        self.optimizer.load_state_dict(optimizer)
 
     def keep(self):
         """Write the state, whole or not at all."""
         if self.file is None:
             return
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        state = {"work": self.work, "step": self.step, "model": self.model.state_dict()}
+        weights = {name: parameter.detach() for name, parameter in self.trained().items()}
+        state = {"work": self.work, "step": self.step, "weights": weights, "optimizer": self.optimizer.state_dict()}
         with tempfile.TemporaryDirectory(dir=self.file.parent) as scratch:
-            torch.save(state | {"optimizer": self.optimizer.state_dict()}, Path(scratch) / "whole")
+            torch.save(state, Path(scratch) / "whole")
             os.replace(Path(scratch) / "whole", self.file)
+
+
+def digest(lesson, *checkpoints):
+    """A number for a Lesson, a student and a teacher, weights and all: another one if anything of them is another."""
+    found = hashlib.sha256(repr(lesson).encode())
+    for checkpoint in checkpoints:
+        found.update(checkpoint.model.config.to_json_string().encode())
+        for name, tensor in checkpoint.model.state_dict().items():
+            dense = tensor.to_dense() if tensor.is_mkldnn else tensor
+            found.update(name.encode())
+            found.update(dense.contiguous().view(torch.uint8).numpy())
+    return found.hexdigest()

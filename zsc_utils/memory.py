@@ -5,6 +5,7 @@ memory (`process_peak`: anonymous or file-backed pages). Sizes that people type 
 """
 
 import ctypes
+import math
 import multiprocessing
 import os
 import re
@@ -221,7 +222,7 @@ def predict(
 def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads, window=None, hypothesis=8):
     """The Shape, or a ValueError that names what is wrong and what would be right."""
     threads = torch.get_num_threads() if threads is None else threads
-    window = window or getattr(config, "sliding_window", None) or 128
+    window = (getattr(config, "sliding_window", None) or 128) if window is None else window
     overwrites = getattr(config, "feed_forward_tokens", 0)
     ffn_chunk = (overwrites or config.chunk_size_feed_forward) if ffn_chunk is None else ffn_chunk
     if config.model_type != "bert" or config.is_decoder or config.output_hidden_states or config.output_attentions:
@@ -230,7 +231,7 @@ def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, th
         )
     for name, value in (
         ("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1),
-        ("window", window), ("hypothesis", hypothesis),
+        ("window", window), ("hypothesis", hypothesis or 1),
     ):  # fmt: skip
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
@@ -325,7 +326,7 @@ class Block(NamedTuple):
 
 def sliding_blocks(length, hypothesis, window):
     """The Blocks of one pair: the first token and the last `hypothesis` ones see all, the text's what is near."""
-    text = length - hypothesis
+    text = max(1, length - hypothesis)
     blocks, size = [Block(0, 1, 0, length, False)], max(window, 64)
     for start in range(1, text, size):
         stop = min(start + size, text)
@@ -333,7 +334,7 @@ def sliding_blocks(length, hypothesis, window):
         low *= low > 1  # keys that lie side by side need no copy
         banded = start + window < high - 1 or stop - 1 - window > low
         blocks.append(Block(start, stop, low, high, banded))
-    if hypothesis and text > 0:
+    if text < length and hypothesis:
         blocks.append(Block(text, length, 0, length, False))
     return blocks
 
@@ -393,7 +394,7 @@ def feed_forward_moments(s):
 
 def overwriting_moments(s):
     """The feed-forward network of attention.chunk_feed_forward, whose chunks are of any texts' tokens."""
-    share = min(s.chunk, s.batch * s.length)
+    share = min(s.chunk or math.inf, s.batch * s.length)
     held, u, f = (
         s.held | {"after attention": s.hidden},
         share * s.config.hidden_size,

@@ -6,6 +6,7 @@ which was measured once and for all (the constants below).
 """
 
 import ctypes
+import itertools
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -61,14 +62,16 @@ class Rung:
         """
         longest = config.max_position_embeddings
         tokens, worst = max(self.max_tokens, longest), 0
-        for pairs in range(1, 41):
+        # of sliding attention, blocks of the text are largest beside the shortest hypothesis
+        hypotheses = (1, longest) if self.attention == "sliding" else (1,)
+        for pairs, hypothesis in itertools.product(range(1, 41), hypotheses):
             length = min(longest, tokens // pairs)
             groups = [(pairs, length)]
             if (rest := min(longest, tokens - pairs * length)) > 0:
                 groups.append((1, rest))
             footprint = inference.predict(
                 config, groups, attention=self.attention, chunk=self.chunk,
-                dtype=DTYPES[self.precision], int8=self.precision == "int8", hypothesis=longest,
+                dtype=DTYPES[self.precision], int8=self.precision == "int8", hypothesis=hypothesis,
             )  # fmt: skip
             worst = max(worst, footprint.peak_activations)
         return worst
@@ -218,7 +221,7 @@ def described(checkpoint):
         mapped, beside = None, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
     loaded = isinstance(checkpoint, Checkpoint)
-    chunk = inference.filled(getattr(config, "feed_forward_tokens", inference.CHUNK))
+    chunk = min(inference.CHUNK, inference.filled(getattr(config, "feed_forward_tokens", inference.CHUNK)))
     return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, beside)
 
 

@@ -196,9 +196,9 @@ def converted(module, dtype):
 def save(checkpoint, folder):
     """Write a checkpoint to a new folder, which `zsc_utils.load` opens: safetensors and json, no pickle.
 
-    What is loaded gives the same logits, bit for bit, and keeps its precision; the attention is chosen anew. Raises
-    ValueError when the folder holds something already, and CheckpointError when the tokenizer's files are gone from
-    where they were. Returns the folder's path.
+    What is loaded gives the same logits, bit for bit, and keeps its precision; attention and chunks are chosen anew.
+    Raises ValueError when the folder holds something already, and CheckpointError when the tokenizer's files are gone
+    from where they were. Returns the folder's path.
     """
     folder, precision = Path(folder).expanduser(), precision_of(checkpoint)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
