@@ -204,7 +204,7 @@ def test_the_recorded_runs_reach_their_goals():
     """benchmarks/distil.py takes half an hour; notebook 04 does the first steps again."""
     record = json.loads((ROOT / "benchmarks" / "distil.json").read_text())
     whole, start = record["whole"]["topics_familiar"], record["short"]["curve"][0]["topics_familiar"]
-    short, long = (record[run]["curve"][-1] for run in ("short", "long"))
+    in_five = [point for point in record["short"]["curve"] if point["minutes"] <= 5][-1]
     assert len(record["kept"]) == 6 and record["threads"] == 2
-    assert short["minutes"] <= 5.5 and short["topics_familiar"] - start >= (whole - start) / 2
-    assert long["topics_familiar"] >= whole - 0.04
+    assert in_five["topics_familiar"] - start >= (whole - start) / 2
+    assert record["long"]["curve"][-1]["topics_familiar"] >= whole - 0.04
