@@ -387,6 +387,23 @@ def test_short_texts_have_one_window(oracle, how):
     ]
 
 
+def test_windows_may_be_shorter_than_what_the_model_reads(oracle):
+    classify = zsc.ZeroShotClassifier(oracle)
+    ids = oracle.tokenizer(TEXTS[2], add_special_tokens=False).input_ids
+    pieces = attention.windows(ids, 40 - 3 - 2)
+    assert len(pieces) > 1
+    logits = torch.stack([classify.logits([(piece, label) for label in LABELS]) for piece in pieces])
+    (found,) = as_dicts([classify(TEXTS[2], LABELS, long_texts="max", window=40)])
+    assert [found[label] for label in LABELS] == pytest.approx(logits[..., 0].amax(0).softmax(0).tolist(), abs=1e-5)
+    with pytest.raises(ValueError, match="window 5: special tokens and the longest label take 5 of it"):
+        classify(TEXTS, LABELS, long_texts="max", window=5)
+    for window in (0, 2.5, True):
+        with pytest.raises(ValueError, match="window .*: give tokens"):
+            classify(TEXTS, LABELS, long_texts="max", window=window)
+    with pytest.raises(ValueError, match="with them"):
+        classify(TEXTS, LABELS, window=40)
+
+
 def test_wrong_ways_with_long_texts_are_refused(oracle):
     with pytest.raises(ValueError, match="long_texts 'min': choose one of cut, max, mean"):
         zsc.ZeroShotClassifier(oracle)(TEXTS, LABELS, long_texts="min")

@@ -39,16 +39,21 @@ class LabelSet:
 
 @dataclass
 class Reading:
-    """How scores are made of logits: `multi_label` or not, and `long_texts`, a key of LONG_TEXTS; and whether it was
-    `told` already that a text was cut."""
+    """How scores are made of logits: `multi_label` or not, `long_texts`, a key of LONG_TEXTS, in windows of `window`
+    tokens, or as many as the model reads; and whether it was `told` already that a text was cut."""
 
     multi_label: bool
     long_texts: str
+    window: int | None
     told: bool = False
 
     def __post_init__(self):
         if self.long_texts not in LONG_TEXTS:
             raise ValueError(f"long_texts {self.long_texts!r}: choose one of {', '.join(LONG_TEXTS)}")
+        if self.window is not None and (type(self.window) is not int or self.window < 1 or self.long_texts == "cut"):
+            raise ValueError(
+                f"window {self.window!r}: give tokens, 1 or more, and long_texts='max' or 'mean' with them"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class ZeroShotClassifier:
 
     def __call__(
         self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False,
-        *, long_texts="cut", progress=False,
+        *, long_texts="cut", window=None, progress=False,
     ):  # fmt: skip
         """Score every label for every text.
 
@@ -114,13 +119,14 @@ class ZeroShotClassifier:
         contradiction and entailment). A text that comes again with the same labels is computed once. `progress` shows a
         bar. `long_texts`: a text too long for the model is cut at its end, with a warning ("cut"), or read whole in
         windows that overlap by a quarter, of whose entailment each label gets the highest ("max") or the mean ("mean").
+        A window is what the model reads, or `window` tokens, label included, for a model that knows short texts only.
 
         Raises ValueError or TypeError, naming value and position, for input that has no answer: an empty text or list,
         a text or label that is no string, a label given twice, a template without exactly one `{}`, a hypothesis that
         leaves no room for a text. The pipeline of transformers lets some of these pass. Raises MemoryError, naming it,
         for a pair that does not fit into memory even alone.
         """
-        reading = Reading(multi_label, long_texts)
+        reading = Reading(multi_label, long_texts, window)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
         if is_per_text(candidate_labels):
             given = list(islice(candidate_labels, len(texts) + 1))
@@ -143,7 +149,7 @@ class ZeroShotClassifier:
 
     def stream(
         self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False,
-        *, long_texts="cut", start=0, progress=False,
+        *, long_texts="cut", window=None, start=0, progress=False,
     ):  # fmt: skip
         """Score texts from any iterable, such as the lines of a file: yields results in order, in constant memory.
 
@@ -161,7 +167,7 @@ class ZeroShotClassifier:
         if type(start) is not int or start < 0:
             raise ValueError(f"start {start!r}: give the number of records to pass over, 0 or more")
         check_template(hypothesis_template)
-        reading = Reading(multi_label, long_texts)
+        reading = Reading(multi_label, long_texts, window)
         if is_per_text(candidate_labels):
             sets, count = iter(candidate_labels), 16
         else:
@@ -232,7 +238,10 @@ class ZeroShotClassifier:
         text, hypotheses, tokenizer = record.text, record.labels.hypotheses, self.checkpoint.tokenizer
         if LONG_TEXTS[reading.long_texts] is None:
             return [(text, hypothesis) for hypothesis in hypotheses]
-        room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add(pair=True) - record.labels.longest
+        beside = tokenizer.num_special_tokens_to_add(pair=True) + record.labels.longest
+        room = min(tokenizer.model_max_length, reading.window or tokenizer.model_max_length) - beside
+        if room < 1:
+            raise ValueError(f"window {reading.window}: special tokens and the longest label take {beside} of it")
         pieces = windows(tokens_of(tokenizer, text), room)
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
 
