@@ -133,7 +133,7 @@ def test_labels_may_hold_braces(classify):
 
 
 def test_equal_scores_keep_the_order_of_the_labels():
-    record = classifier.Record(0, "text", classifier.LabelSet(("a", "b", "c"), ()))
+    record = classifier.Record(0, "text", classifier.LabelSet(("a", "b", "c"), (), 1))
     assert classifier.ranked(record, [0.2, 0.5, 0.2])["labels"] == ["b", "a", "c"]
 
 
