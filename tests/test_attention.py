@@ -397,6 +397,10 @@ def test_windows_may_be_shorter_than_what_the_model_reads(oracle):
     assert [found[label] for label in LABELS] == pytest.approx(logits[..., 0].amax(0).softmax(0).tolist(), abs=1e-5)
     with pytest.raises(ValueError, match="window 5: special tokens and the longest label take 5 of it"):
         classify(TEXTS, LABELS, long_texts="max", window=5)
+    with pytest.raises(ValueError, match="window 5: special tokens"):
+        classify.stream(TEXTS, LABELS, long_texts="max", window=5)  # at the door, not at the first result
+    own = list(classify.stream(TEXTS[:2], [["财经" * 20], LABELS], long_texts="max", window=30))
+    assert "window 30: special tokens" in own[0]["error"] and set(own[1]["labels"]) == set(LABELS)
     for window in (0, 2.5, True):
         with pytest.raises(ValueError, match="window .*: give tokens"):
             classify(TEXTS, LABELS, long_texts="max", window=window)

@@ -133,9 +133,9 @@ class ZeroShotClassifier:
             if len(given) != len(texts):
                 many = "fewer" if len(given) < len(texts) else "more"
                 raise ValueError(f"{many} lists of labels than the {len(texts)} texts: give one for each text")
-            sets = [self.own_labels(labels, hypothesis_template, number) for number, labels in enumerate(given)]
+            sets = [self.own_labels(labels, hypothesis_template, number, window) for number, labels in enumerate(given)]
         else:
-            sets = [self.label_set(candidate_labels, hypothesis_template)] * len(texts)
+            sets = [self.label_set(candidate_labels, hypothesis_template, window)] * len(texts)
         asked = list(zip(texts, sets))
         records = [Record(position, *pair) for position, pair in enumerate(dict.fromkeys(asked))]
         found = {}
@@ -171,38 +171,41 @@ class ZeroShotClassifier:
         if is_per_text(candidate_labels):
             sets, count = iter(candidate_labels), 16
         else:
-            shared = self.label_set(candidate_labels, hypothesis_template)
+            shared = self.label_set(candidate_labels, hypothesis_template, window)
             sets, count = repeat(shared), len(shared.labels)
-        records = self.records(sequences, sets, hypothesis_template)
+        records = self.records(sequences, sets, hypothesis_template, window)
         answers = self.answers(records, count, reading, bar(progress, sequences), start)
         return (as_result(record, answer) for record, answer in answers)
 
-    def records(self, sequences, sets, template):
+    def records(self, sequences, sets, template, window):
         """The Record of each text with the next of `sets`; raises if of a list of sets some are left over."""
         for position, text in enumerate(sequences):
-            yield self.record(position, text, next(sets, None), template)
+            yield self.record(position, text, next(sets, None), template, window)
         if left := length_hint(sets):  # 0 where nobody knows, and for the set that all share
             raise ValueError(f"{left} more lists of labels than texts: give one for each text")
 
-    def label_set(self, labels, template):
-        """The LabelSet of labels as they were given; raises for what has no answer."""
+    def label_set(self, labels, template, window=None):
+        """The LabelSet of labels as they were given; raises for what has no answer, or no room in a window."""
         labels = check_labels(labels)
         hypotheses = fill(template, labels)
         longest = check_room(self.checkpoint.tokenizer, hypotheses)
+        beside = self.checkpoint.tokenizer.num_special_tokens_to_add(pair=True) + longest
+        if window is not None and window <= beside:
+            raise ValueError(f"window {window}: special tokens and the longest label take {beside} of it")
         return LabelSet(tuple(labels), tuple(hypotheses), longest)
 
-    def own_labels(self, labels, template, position):
+    def own_labels(self, labels, template, position, window=None):
         """The LabelSet of one text's own labels: a list, or a string that separates several."""
         if not isinstance(labels, list | tuple | str) or (isinstance(labels, str) and not re.search("[,，]", labels)):
             what = "there are none left" if labels is None else f"not {labels!r}"
             raise TypeError(f"labels of text {position}: {what}; give one list for each text, or one list for all")
-        return self.label_set(labels, template)
+        return self.label_set(labels, template, window)
 
-    def record(self, position, text, labels, template):
+    def record(self, position, text, labels, template, window):
         """The Record of a text and its labels, with the error if there can be no result."""
         try:
             check_text(text, position)
-            labels = labels if isinstance(labels, LabelSet) else self.own_labels(labels, template, position)
+            labels = labels if isinstance(labels, LabelSet) else self.own_labels(labels, template, position, window)
         except (TypeError, ValueError) as error:
             return Record(position, text, error=error)
         return Record(position, text, labels)
@@ -240,8 +243,6 @@ class ZeroShotClassifier:
             return [(text, hypothesis) for hypothesis in hypotheses]
         beside = tokenizer.num_special_tokens_to_add(pair=True) + record.labels.longest
         room = min(tokenizer.model_max_length, reading.window or tokenizer.model_max_length) - beside
-        if room < 1:
-            raise ValueError(f"window {reading.window}: special tokens and the longest label take {beside} of it")
         pieces = windows(tokens_of(tokenizer, text), room)
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
 
