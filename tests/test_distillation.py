@@ -148,6 +148,24 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher):
     assert distillation.step_loss(attention.shrink(teacher, 3), teacher, [(TEXTS[0], LABELS)]).item() > 0.1
 
 
+def test_the_loss_of_a_step_is_what_the_docstring_says(teacher, monkeypatch):
+    """By hand: hidden states after layers 0 and 2 of four against the teacher's after two and four layers."""
+    monkeypatch.setattr(distillation, "has_bf16", lambda: False)
+    cut = attention.shrink(teacher, [0, 2])
+    inputs = teacher.tokenizer([TEXTS[0]] * 3, LABELS[:3], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        ours, theirs = (c.model(**inputs, output_hidden_states=True) for c in (cut, teacher))
+    expected = (ours.logits - theirs.logits).square().mean() / theirs.logits.var()
+    found, wanted = (side.logits[:, teacher.entailment_id].softmax(0) for side in (ours, theirs))
+    expected += (wanted * (wanted / found).log()).sum()
+    real = inputs["attention_mask"].bool()
+    for here, there in ((1, 2), (2, 4)):
+        states = theirs.hidden_states[there][real]
+        expected += (ours.hidden_states[here][real] - states).square().mean() / states.var()
+    loss = distillation.step_loss(cut, teacher, [(TEXTS[0], LABELS[:3])])
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_a_student_with_sliding_attention_learns_too(student, teacher):
     sliding = attention.use(student, "sliding", window=3)
     assert apart(distil(sliding, teacher, 60), teacher) < 0.5 * apart(sliding, teacher)
