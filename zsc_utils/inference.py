@@ -41,11 +41,13 @@ def logits(model, ids, types, groups, *, chunk=None):
     hidden = embed(model, ids, types, groups)
     *layers, last = model.bert.encoder.layer
     for layer in layers:
-        hidden = after_attention(layer, hidden, attend(layer, hidden, hidden, types, groups, chunk), chunk)
-    first = first_tokens(hidden, groups)
-    found = attend(last, first, hidden, types, groups, chunk)
-    del hidden
-    first = after_attention(last, first, found, chunk)
+        hidden = feed_forward_part(layer, attention_part(layer, hidden, types, groups, chunk), chunk)
+    hidden = attention_part(last, hidden, types, groups, chunk, first_only=True)
+    return classified(model, feed_forward_part(last, hidden, chunk), groups)
+
+
+def classified(model, first, groups):
+    """Logits (pairs, classes) from the last states of the pairs' first tokens."""
     return model.classifier(model.bert.pooler(first[:, None]))[: sum(pairs for pairs, _ in groups)]
 
 
@@ -77,6 +79,24 @@ def first_tokens(hidden, groups):
     return torch.cat([*first, hidden[: filled(count) - count]])  # filled up with anything
 
 
+def attention_part(layer, hidden, types, groups, chunk, first_only=False):
+    """A layer up to its feed-forward network, written over `hidden`; or the states of the pairs' first tokens alone."""
+    asking = first_tokens(hidden, groups) if first_only else hidden
+    found = attend(layer, asking, hidden, types, groups, chunk)
+    for tokens, heard in zip(asking.split(chunk), found.split(chunk)):
+        joined = linear(layer.attention.output.dense, heard)
+        joined += tokens
+        tokens.copy_(layer.attention.output.LayerNorm(joined))
+    return asking
+
+
+def feed_forward_part(layer, hidden, chunk):
+    """A layer's feed-forward network with its residual and norm, written over `hidden`."""
+    for tokens in hidden.split(chunk):
+        tokens.copy_(feed_forward(layer, tokens))
+    return hidden
+
+
 def attend(layer, asking, hidden, types, groups, chunk):
     """Self-attention of the tokens `asking` over those of their pair in `hidden`, by the model's attention function.
 
@@ -104,16 +124,6 @@ def project(linear_layer, tokens, chunk):
     for part, place in zip(tokens.split(chunk), projected.split(chunk)):
         place.copy_(linear(linear_layer, part))
     return projected
-
-
-def after_attention(layer, hidden, found, chunk):
-    """The rest of a layer, written over its input `hidden`; `found` is what attention found."""
-    for tokens, heard in zip(hidden.split(chunk), found.split(chunk)):
-        joined = linear(layer.attention.output.dense, heard)
-        joined += tokens
-        joined = layer.attention.output.LayerNorm(joined)
-        tokens.copy_(feed_forward(layer, joined))
-    return hidden
 
 
 def feed_forward(layer, tokens):
@@ -239,10 +249,13 @@ def eager_moments(s, queries):
 
 
 def feed_forward_moments(size, tokens):
-    """The rest of a layer, one chunk at a time; the hidden states and what attention found are there for all tokens."""
+    """A layer after attention's kernel, one chunk at a time; only until its residual is added is what attention found
+    alive beside the hidden states."""
     hidden, wide, chunk = size.config.hidden_size, size.config.intermediate_size, min(tokens, size.chunk)
-    held = {"hidden states": size.states(tokens), "found by attention": size.states(tokens)}
-    held["chunk"] = size.states(chunk)
+    held = {"hidden states": size.states(tokens)}
+    found = held | {"found by attention": size.states(tokens)}
+    yield Moment("attention", "output projected", found | {"chunk": size.linear(chunk, hidden, hidden)})
+    yield Moment("attention", "normed", found | {"chunk": size.states(chunk), "LayerNorm": size.normed(chunk)})
     widened = {"wide": chunk * wide * size.item}
     yield Moment("feed-forward", "widened", held | {"wide": size.linear(chunk, hidden, wide)})
     yield Moment("feed-forward", "narrowed", held | widened | {"narrow": size.linear(chunk, wide, hidden)})

@@ -269,6 +269,18 @@ def read_module(module, name, file):
     return Int8Linear(rows, scale, own["bias"]) if "bias" in own else Int8Embedding(rows, scale)
 
 
+def int8_module(module, name, file):
+    """A module with its weights from an open file of INT8_FORMAT; matrices stay int8."""
+    if not isinstance(module, Embedding | Linear) or name == "classifier":
+        return door.module_in_fp32(module, name, file)
+    rows, scale = file.read(f"{name}.weight"), file.read(f"{name}.weight.scale")
+    return (
+        Int8Linear(rows, scale, file.read(f"{name}.bias"))
+        if "bias" in module._parameters
+        else Int8Embedding(rows, scale)
+    )
+
+
 def in_fp32(tensors, name, file):
     """A tensor of an open file, copied into fp32, whatever it is stored in."""
     tensor = tensors.get_tensor(name)
@@ -314,6 +326,7 @@ def read_half(folder, config, *, dtype=torch.float32, attn_implementation="sdpa"
 
 door.READERS |= {INT8_FORMAT: read_int8} | dict.fromkeys(HALVES, read_half)
 door.READERS_AS[torch.int8] = read_int8  # whatever the folder holds
+door.MODULES |= {INT8_FORMAT: int8_module} | dict.fromkeys(HALVES, door.module_in_fp32)
 
 
 # ------------------------------------------------------------------------------------------------------- agreement
