@@ -171,47 +171,68 @@ def padding(lengths, batches):
 
 @dataclass
 class TokenBudget:
-    """The most tokens of a batch; lowered for good when memory ran out below it."""
+    """The most tokens of a batch, and of a block of batches that pass the layers together, 0 where each goes alone;
+    both are lowered for good when memory ran out below them."""
 
     max_tokens: int
+    block: int = 0
 
 
 def run(pairs, classes, budget, forward, progress=lambda count: None):
-    """`forward(numbers)` over all pairs in unpadded batches under a TokenBudget: (rows, errors).
+    """`forward(batches)` over all pairs in unpadded batches under a TokenBudget: (rows, errors).
 
-    `forward` returns (len(numbers), classes); `rows` (len(pairs), classes) holds all of it. When memory runs out, the
-    batch that failed is halved, what is done is kept, and `budget` is lowered. `errors` {number: MemoryError} has the
-    pairs that do not fit even alone; their rows are NaN. `progress` is told how many pairs each batch has finished.
+    `forward` takes a block, a list of lists of pair numbers, and returns (pairs, classes) for each; `rows`
+    (len(pairs), classes) holds all of it. When memory runs out, a block is halved first, then the batch, what is done
+    is kept, and `budget` is lowered. `errors` {number: MemoryError} has the pairs that do not fit even alone; their
+    rows are NaN. `progress` is told how many pairs each block has finished.
     """
     rows, errors = torch.full((len(pairs), classes), torch.nan), {}
     waiting = token_budget_batches(pairs.lengths, budget.max_tokens, padded=False)[::-1]
     while waiting:
-        batch = waiting.pop()
-        tokens = sum(pairs.lengths[number] for number in batch)
-        if len(batch) > 1 and tokens > budget.max_tokens:
-            middle = -(-len(batch) // 2)
-            waiting += [batch[middle:], batch[:middle]]
-            continue
-        found, said = attempt(forward, batch)
-        if found is None and len(batch) > 1:
-            budget.max_tokens = min(budget.max_tokens, tokens // 2)
-            waiting.append(batch)
-            continue
-        if found is None:
-            errors[batch[0]] = MemoryError(
-                f"{pairs.describe(batch[0])} does not fit into memory, even alone: free some, shorten the text, "
+        block = next_block(waiting, pairs.lengths, budget)
+        found, said = attempt(forward, block)
+        if found is not None:
+            for batch, part in zip(block, found):
+                rows[batch] = part
+        elif len(block) > 1:
+            budget.block = sum(pairs.lengths[number] for batch in block for number in batch) // 2
+        elif len(block[0]) > 1:
+            budget.max_tokens = min(budget.max_tokens, sum(pairs.lengths[number] for number in block[0]) // 2)
+        else:
+            (number,) = block[0]
+            errors[number] = MemoryError(
+                f"{pairs.describe(number)} does not fit into memory, even alone: free some, shorten the text, "
                 f"or use a smaller model or int8 (the allocator said: {said})"
             )
+        if found is None and sum(map(len, block)) > 1:
+            waiting += block[::-1]
         else:
-            rows[batch] = found
-        progress(len(batch))
+            progress(sum(map(len, block)))
     return rows, errors
 
 
-def attempt(forward, batch):
-    """(what `forward(batch)` returns, None), or (None, what the error said) when memory ran out."""
+def next_block(waiting, lengths, budget):
+    """Batches from the end of `waiting`, as many as the block may hold, at least one; halved where the budget is lower
+    by now."""
+
+    def tokens(batch):
+        return sum(lengths[number] for number in batch)
+
+    block = []
+    while waiting and (not block or sum(map(tokens, block)) + tokens(waiting[-1]) <= budget.block):
+        batch = waiting.pop()
+        if len(batch) > 1 and tokens(batch) > budget.max_tokens:
+            middle = -(-len(batch) // 2)
+            waiting += [batch[middle:], batch[:middle]]
+        else:
+            block.append(batch)
+    return block
+
+
+def attempt(forward, block):
+    """(what `forward(block)` returns, None), or (None, what the error said) when memory ran out."""
     try:
-        return forward(batch), None
+        return forward(block), None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

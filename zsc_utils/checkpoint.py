@@ -482,8 +482,8 @@ def module_in_fp32(module, name, file):
 # How weights may be stored, {zsc_format of config.json: reader}; a lever with a format of its own adds its reader here,
 # so that this door need not know the lever.
 READERS: dict[str, Callable] = {"transformers": read_transformers, "int8-rows": read_int8_rows}
-# Likewise for one module, {zsc_format: function(weightless module, its name, file) -> module}; `file.read(name)` gives a
-# tensor as it is stored, `name in file` says whether there is one.
+# Likewise for one module, {zsc_format: function(weightless module, its name, file) -> module}; `file.read(name)` gives
+# a tensor as it is stored, `name in file` says whether there is one.
 MODULES: dict[str, Callable] = {"transformers": module_in_fp32, "int8-rows": module_in_fp32}
 # {dtype: reader} for what no file needs to be stored as
 READERS_AS: dict[torch.dtype, Callable] = {}

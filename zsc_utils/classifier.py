@@ -21,6 +21,7 @@ from zsc_utils import plan as planning
 from zsc_utils.attention import windows
 from zsc_utils.batching import Pairs, TokenBudget, run, tokens_of
 from zsc_utils.checkpoint import Checkpoint
+from zsc_utils.offloading import StreamedModel, block_logits
 
 GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
 LONG_TEXTS = {"cut": None, "max": torch.amax, "mean": torch.mean}  # how the windows of a long text are combined
@@ -269,27 +270,28 @@ class ZeroShotClassifier:
             if shown is not None:
                 shown.update(first + count * done // len(pairs) - shown.n)
 
-        classes = self.checkpoint.model.config.num_labels
-        rows, errors = run(pairs, classes, self.budget, lambda numbers: self.forward(*pairs.tensors(numbers)), progress)
-        return (
-            rows[pairs.position],
-            {i: errors[n] for i, n in enumerate(pairs.position) if n in errors},
-            pairs.first_cut(),
-        )
+        def forward(block):
+            return self.forward([pairs.tensors(numbers) for numbers in block])
+
+        rows, errors = run(pairs, self.checkpoint.model.config.num_labels, self.budget, forward, progress)
+        errors = {row: errors[number] for row, number in enumerate(pairs.position) if number in errors}
+        return rows[pairs.position], errors, pairs.first_cut()
 
     @torch.inference_mode()
-    def forward(self, ids, types, groups):
-        """Logits (pairs, classes), fp32, on the CPU, of one batch as `Pairs.tensors` gives it."""
+    def forward(self, block):
+        """Logits (pairs, classes), fp32, on the CPU, of each batch of a block, as `Pairs.tensors` gives them."""
         model = self.checkpoint.model
-        ids, types = ids.to(model.device), types.to(model.device)
-        if is_plain(model):
-            logits = inference.logits(model, ids, types, groups, chunk=self.chunk)
+        block = [(ids.to(model.device), types.to(model.device), groups) for ids, types, groups in block]
+        if isinstance(model, StreamedModel):
+            found = block_logits(model, block, self.chunk or inference.CHUNK)
+        elif is_plain(model):
+            found = [inference.logits(model, *batch, chunk=self.chunk) for batch in block]
         else:
-            inputs = zip(inference.by_group(ids, groups), inference.by_group(types, groups))
-            logits = torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
+            found = [group_by_group(model, *batch) for batch in block]
         if self.plan is not None:
-            self.plan.look(ids)
-        return logits.float().cpu()
+            for ids, *_ in block:
+                self.plan.look(ids)
+        return [logits.float().cpu() for logits in found]
 
     def scores(self, logits, record, reading):
         """Scores (labels,) of one text from its logits (windows x labels, classes)."""
@@ -328,6 +330,12 @@ def is_plain(model):
     Those of transformers that collect hidden states change nothing, and stay for ever once they were asked for.
     """
     return type(model).forward is BertForSequenceClassification.forward and not any(map(has_hooks, model.modules()))
+
+
+def group_by_group(model, ids, types, groups):
+    """Logits by the model's own forward, pairs of one length at a time."""
+    inputs = zip(inference.by_group(ids, groups), inference.by_group(types, groups))
+    return torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
 
 
 def has_hooks(module):

@@ -1,4 +1,4 @@
-"""Layers that stay in their file and visit memory while they work; all batches of a block pass one before the next comes.
+"""Layers that stay in their file and visit memory while they work: all batches pass one before the next is read.
 
 A layer has two parts: attention, and the feed-forward network. While one computes, the other is read, so that there is
 never more than one layer in memory. Weights are read, not mapped: a mapped page counts as memory until the system
@@ -200,7 +200,7 @@ def streamed(model, shelf):
 
 @torch.inference_mode()
 def block_logits(model, batches, chunk=inference.CHUNK):
-    """Logits of batches (ids, types, groups), a list of (pairs, classes): all pass a part of a layer before the next."""
+    """Logits (pairs, classes) of each of some batches (ids, types, groups); all pass a part before the next is read."""
     layer, last = model.shelf.layer, model.config.num_hidden_layers - 1
     layer.attention.self.config = model.config  # which attention
     states = [inference.embed(model, *batch) for batch in batches]

@@ -273,12 +273,8 @@ def int8_module(module, name, file):
     """A module with its weights from an open file of INT8_FORMAT; matrices stay int8."""
     if not isinstance(module, Embedding | Linear) or name == "classifier":
         return door.module_in_fp32(module, name, file)
-    rows, scale = file.read(f"{name}.weight"), file.read(f"{name}.weight.scale")
-    return (
-        Int8Linear(rows, scale, file.read(f"{name}.bias"))
-        if "bias" in module._parameters
-        else Int8Embedding(rows, scale)
-    )
+    matrix = file.read(f"{name}.weight"), file.read(f"{name}.weight.scale")
+    return Int8Embedding(*matrix) if isinstance(module, Embedding) else Int8Linear(*matrix, file.read(f"{name}.bias"))
 
 
 def in_fp32(tensors, name, file):
