@@ -102,7 +102,7 @@ class ZeroShotClassifier:
             )
         self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens)
         self.checkpoint = planning.realise(self.plan, checkpoint)
-        self.budget, self.chunk = TokenBudget(self.plan.rung.max_tokens), self.plan.rung.chunk
+        self.budget, self.chunk = TokenBudget(self.plan.rung.max_tokens, self.plan.rung.block), self.plan.rung.chunk
 
     def __repr__(self):
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"

@@ -5,6 +5,7 @@ the work. The bill of a rung has tensor bytes, which are exact, and an allowance
 which was measured once and for all (the constants below).
 """
 
+import copy
 import ctypes
 import itertools
 import math
@@ -17,6 +18,7 @@ from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils.checkpoint import Checkpoint, load
 from zsc_utils.memory import format_size, parameters, parse_size, resident
+from zsc_utils.offloading import stream_layers
 from zsc_utils.quantization import int8_bytes, precision_of, quantize
 
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
@@ -29,6 +31,7 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
 HEAP = 6_000_000  # what the allocator does not give back, and short-lived extras while loading
+STREAMED = ((1024, 4096), (512, 2048), (512, 1024))  # tokens of a batch, and of a block while layers are streamed
 WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one that was asked for
 
 
@@ -40,20 +43,26 @@ class Rung:
     attention: str
     max_tokens: int
     chunk: int
+    block: int = 0  # tokens that pass the layers together, which are streamed from their file; 0: layers are in memory
 
     def __str__(self):
-        return f"{self.precision}, {self.attention}, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
+        words = f"{self.precision}, {self.attention}, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
+        return f"{words}, layers streamed for {self.block:,} tokens" if self.block else words
 
     def bill(self, config, tokenizer):
         """Predicted bytes by what takes them; `tokenizer` is the name of its file."""
         shapes = 3 * math.ceil(self.chunk / inference.STEP)  # hidden to hidden, to wide, and back; by numbers of rows
-        return {
+        bill = {
             "weights": weight_bytes(config, self.precision),
             "activations": self.activations(config) + inference.WORKSPACE * torch.get_num_threads(),
             "kernels of oneDNN": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP,
         }
+        if self.block:
+            bill["weights"] = streamed_bytes(config, self.precision)
+            bill["hidden states that wait"] = max(self.block, config.max_position_embeddings) * config.hidden_size * 4
+        return bill
 
     def activations(self, config):
         """Tensor bytes of the worst batch: pairs of one length, as many as fit, and a shorter one that fills it up.
@@ -75,6 +84,19 @@ class Rung:
             )  # fmt: skip
             worst = max(worst, footprint.peak_activations)
         return worst
+
+
+def streamed_bytes(config, precision):
+    """Bytes of weights that are in memory at once while layers are streamed: one layer, the positions, and the head.
+
+    In int8 a scale for each word as well, and the matrix that is being packed.
+    """
+    one, none = copy.copy(config), copy.copy(config)
+    one.num_hidden_layers, none.vocab_size = 1, 0
+    words = weight_bytes(config, precision) - weight_bytes(none, precision)
+    if precision == "int8":
+        words -= 4 * config.vocab_size + config.hidden_size * config.intermediate_size
+    return weight_bytes(one, precision) - words
 
 
 def weight_bytes(config, precision):
@@ -170,8 +192,9 @@ def line(what, size):
     return f"{what:<70}{size / 1e6:>8.1f} MB"
 
 
-def ladder(precisions, attention, max_tokens, longest, chunk=inference.CHUNK):
-    """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, and all that in int8.
+def ladder(precisions, attention, max_tokens, longest, chunk=inference.CHUNK, streamable=False):
+    """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, then, from a folder, layers
+    that are streamed for fewer and fewer tokens; and all that in int8.
 
     Sliding attention stays: another would give other scores.
     """
@@ -182,6 +205,9 @@ def ladder(precisions, attention, max_tokens, longest, chunk=inference.CHUNK):
     settings += [(sizes[-1], smaller) for smaller in (128, 64) if smaller < chunk]
     lean = "sdpa" if attention == "eager" else attention
     first = [Rung(precisions[0], attention, *settings[0])] if attention != lean else []
+    if streamable:
+        settings += [(min(max_tokens, tokens), chunk, block) for tokens, block in STREAMED]
+        settings += [(settings[-1][0], smaller, longest) for smaller in (128, 64) if smaller < chunk]
     return first + [Rung(precision, lean, *setting) for precision in precisions for setting in settings]
 
 
@@ -193,7 +219,9 @@ def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
     subject = described(checkpoint)
     precisions = list(dict.fromkeys([subject.precision, "int8"]))
     longest = subject.config.max_position_embeddings
-    rungs = ladder(precisions, subject.attention, max_tokens or MAX_TOKENS, longest, subject.chunk)
+    rungs = ladder(
+        precisions, subject.attention, max_tokens or MAX_TOKENS, longest, subject.chunk, streamable=not subject.loaded
+    )
     if budget is None:
         return Plan(subject, None, rungs[0], [])
     budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == subject.precision]
@@ -244,6 +272,8 @@ def realise(plan, checkpoint):
         give_back_freed_memory()
     if not isinstance(checkpoint, Checkpoint):
         lossy = plan.rung.precision != plan.subject.precision
+        if plan.rung.block:
+            return stream_layers(checkpoint, **({"dtype": torch.int8} if lossy else {}))
         return load(checkpoint, **({"dtype": torch.int8} if lossy else {}))
     if plan.rung.precision != precision_of(checkpoint):
         checkpoint = quantize(checkpoint, plan.rung.precision)
