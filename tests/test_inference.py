@@ -265,7 +265,7 @@ def test_older_processors_keep_to_the_bounds_too(monkeypatch):
 
 
 def test_int8_blocks_are_those_of_quantization():
-    assert inspect.signature(quantization.tokens_to_uint8).parameters["block"].default == inference.INT8_BLOCK
+    assert inspect.signature(quantization.tokens_to_int8).parameters["block"].default == inference.INT8_BLOCK
 
 
 def test_weights_are_those_of_the_model():

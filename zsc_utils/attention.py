@@ -206,6 +206,7 @@ def shrink(checkpoint, layers):
     Fewer layers is all there is: another hidden size fits no trained weight. Raises ValueError for layers that the
     checkpoint does not have.
     """
+    door.check_loaded(checkpoint)
     count = checkpoint.model.config.num_hidden_layers
     kept = list(layers) if isinstance(layers, list | tuple) else evenly_spaced(layers, count)
     if not kept or kept != sorted(set(kept)) or not all(type(k) is int and 0 <= k < count for k in kept):

@@ -5,6 +5,7 @@ Whatever lies behind the name - ModelScope's hub, a folder in ModelScope's or in
 """
 
 import copy
+import errno
 import hashlib
 import json
 import os
@@ -41,6 +42,8 @@ CONFIG_KEYS = (
     "layer_norm_eps", "initializer_range", "pad_token_id", "num_labels", "id2label", "label2id",
     "kept_layers", "kept_of",  # of a model that attention.shrink has cut from another
 )  # fmt: skip
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says when a disk has no room
+ROOM = "free some, or set XDG_CACHE_HOME to a folder on a larger disk"
 OFFLINE = 'Offline there are "mini" (bundled, trained) and "base-shape" (StructBERT\'s shape, random weights).'
 
 
@@ -143,28 +146,54 @@ def readable(folder):
     weights = weights_file(folder)
     if weights.suffix == ".safetensors" and tensor_shapes(weights) == expected_shapes(config):
         return folder
+    return cached(f"folder--{folder.name}--{digest(folder)}", lambda target: convert(folder, target))
+
+
+def stored_as(folder, dtype):
+    """A folder with the same checkpoint stored in `dtype`, made once in the cache."""
+    what = str(dtype).removeprefix("torch.")
+    return cached(f"{what}--{folder.name}--{digest(folder)}", lambda target: STORERS[dtype](folder, target))
+
+
+def digest(folder):
+    """A name for what a folder holds now: of its path, and of its files' sizes and times."""
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.*"))]
-    key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
-    return cached(f"folder--{folder.name}--{key}", lambda target: convert(folder, target))
+    return hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
 
 
 def cached(key, build):
     """The cache entry `key`; `build(folder)` fills a new one, which counts only when it is whole."""
-    entry = Path(platformdirs.user_cache_dir("zsc_utils")) / CACHE_VERSION / key
+    entry = cache_folder() / key
     if entry.is_dir():
         return entry
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"the cache {entry.parent} cannot be written ({error}); set XDG_CACHE_HOME") from error
-    with tempfile.TemporaryDirectory(prefix="building-", dir=entry.parent) as scratch:
-        build(Path(scratch) / "entry")
+    with tempfile.TemporaryDirectory(prefix="building-", dir=cache_folder()) as scratch:
+        try:
+            build(Path(scratch) / "entry")
+        except (OSError, SafetensorError) as error:
+            if not is_full(error):
+                raise
+            raise CheckpointError(f"no room for {key} in the cache {cache_folder()} ({error}); {ROOM}") from error
         try:
             os.rename(Path(scratch) / "entry", entry)
         except OSError:
             if not entry.is_dir():  # else another process was faster, with the same files
                 raise
     return entry
+
+
+def cache_folder():
+    """Where what is made from checkpoints is kept, and what is too large for memory waits; it exists."""
+    folder = Path(platformdirs.user_cache_dir("zsc_utils")) / CACHE_VERSION
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"the cache {folder} cannot be written ({error}); set XDG_CACHE_HOME") from error
+    return folder
+
+
+def is_full(error):
+    """Whether an error says that a disk has no room, or allows no file that large; safetensors has only words."""
+    return getattr(error, "errno", None) in FULL or any(f"os error {code}" in str(error) for code in FULL)
 
 
 def convert(source, target):
@@ -422,6 +451,15 @@ def unpack(tensors, name, file):
     return tensor.to(torch.float32).mul_(scale[:, None])
 
 
+def check_loaded(checkpoint):
+    """Raise for a checkpoint whose weights are not in memory, of which no other can be made."""
+    if any(tensor.is_meta for tensor in checkpoint.model.parameters()):
+        raise ValueError(
+            f"the weights of {checkpoint.name!r} are not all in memory (layers are streamed or offloaded), so they "
+            "cannot be changed or saved: use zsc_utils.load; or name their precision to stream_layers, as its dtype"
+        )
+
+
 def weightless(config):
     """A model whose weights are on the meta device, so that none takes memory; its index buffers are real."""
     with torch.device("meta"):
@@ -470,23 +508,27 @@ def with_weights(module, weights):
     return new
 
 
-def module_in_fp32(module, name, file):
-    """A module with its weights from an open file in fp32, whatever they are stored in."""
+def float_module(module, name, tensors, dtype):
+    """A module with weights in `dtype` from its tensors as they are stored; those of that dtype are shared."""
     weights = {}
     for key in module._parameters:
-        tensor, scale = file.read(f"{name}.{key}").float(), f"{name}.{key}.scale"
-        weights[key] = tensor.mul_(file.read(scale)[:, None]) if scale in file else tensor
+        weights[key] = tensors[key].to(dtype)
+        if f"{key}.scale" in tensors:
+            weights[key] *= tensors[f"{key}.scale"][:, None]
     return with_weights(module, weights)
 
 
 # How weights may be stored, {zsc_format of config.json: reader}; a lever with a format of its own adds its reader here,
 # so that this door need not know the lever.
 READERS: dict[str, Callable] = {"transformers": read_transformers, "int8-rows": read_int8_rows}
-# Likewise for one module, {zsc_format: function(weightless module, its name, file) -> module}; `file.read(name)` gives
-# a tensor as it is stored, `name in file` says whether there is one.
-MODULES: dict[str, Callable] = {"transformers": module_in_fp32, "int8-rows": module_in_fp32}
 # {dtype: reader} for what no file needs to be stored as
 READERS_AS: dict[torch.dtype, Callable] = {}
+# For one module, {zsc_format: function(module, its name, {key: tensor as it is stored}, dtype) -> module}
+MODULES: dict[str, Callable] = {"transformers": float_module, "int8-rows": float_module}
+# {zsc_format: dtype} of what runs in what it is stored in
+KEPT: dict[str, torch.dtype] = {}
+# {dtype: function(folder, new folder)} that stores a checkpoint anew, in little memory
+STORERS: dict[torch.dtype, Callable] = {}
 
 
 @contextmanager

@@ -91,10 +91,10 @@ class ZeroShotClassifier:
             raise ValueError(f"max_tokens {max_tokens!r}: give the number of tokens in a batch, 1 or more")
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
-        if memory_budget is None and isinstance(checkpoint, Checkpoint) and checkpoint.model.device.type != "cpu":
+        if memory_budget is None and isinstance(checkpoint, Checkpoint) and device_of(checkpoint.model).type != "cpu":
             tokens = getattr(checkpoint.model.config, "feed_forward_tokens", None)
             self.plan, self.checkpoint, self.chunk = None, checkpoint, tokens and inference.filled(tokens)
-            self.budget = TokenBudget(max_tokens or GPU_TOKENS)
+            self.budget = TokenBudget(max_tokens or GPU_TOKENS, getattr(checkpoint.model, "block", 0))
             return
         if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_plain(checkpoint.model):
             raise ValueError(
@@ -280,8 +280,8 @@ class ZeroShotClassifier:
     @torch.inference_mode()
     def forward(self, block):
         """Logits (pairs, classes), fp32, on the CPU, of each batch of a block, as `Pairs.tensors` gives them."""
-        model = self.checkpoint.model
-        block = [(ids.to(model.device), types.to(model.device), groups) for ids, types, groups in block]
+        model, device = self.checkpoint.model, device_of(self.checkpoint.model)
+        block = [(ids.to(device), types.to(device), groups) for ids, types, groups in block]
         if isinstance(model, StreamedModel):
             found = block_logits(model, block, self.chunk or inference.CHUNK)
         elif is_plain(model):
@@ -330,6 +330,11 @@ def is_plain(model):
     Those of transformers that collect hidden states change nothing, and stay for ever once they were asked for.
     """
     return type(model).forward is BertForSequenceClassification.forward and not any(map(has_hooks, model.modules()))
+
+
+def device_of(model):
+    """Where a model wants its input: where it is, or, of one that accelerate has dispatched, where it computes."""
+    return torch.device(getattr(getattr(model, "_hf_hook", None), "execution_device", None) or model.device)
 
 
 def group_by_group(model, ids, types, groups):

@@ -91,6 +91,8 @@ def distil(
 
 def check(student, teacher, texts, labels, steps, every):
     """Raise for what cannot be taught."""
+    for checkpoint in (student, teacher):
+        door.check_loaded(checkpoint)
     model = student.model
     if {t.dtype for t in model.state_dict().values()} != {torch.float32} or model.device.type != "cpu":
         raise ValueError(f"student {student.name!r}: give one in fp32 on the CPU; quantize it afterwards")

@@ -25,7 +25,7 @@ from zsc_utils.memory import Footprint, Moment, checked_shape, flash_scratch, la
 
 CHUNK = 256  # tokens that go through linear layers at a time on a CPU
 STEP = 64  # to a multiple of which tokens are filled up
-INT8_BLOCK = 256  # tokens that quantization.tokens_to_uint8 makes int8 at a time
+INT8_BLOCK = 256  # tokens that quantization.tokens_to_int8 makes int8 at a time
 WORKSPACE = 300_000  # bytes that oneDNN takes while it multiplies, a thread, at most; it depends on the processor
 
 
@@ -37,13 +37,18 @@ def logits(model, ids, types, groups, *, chunk=None):
     neighbours that are of the same length. `chunk`: tokens that go through the linear layers at a time, a multiple of
     64 (default: 256 on a CPU, on a GPU all).
     """
-    chunk = chunk or (CHUNK if ids.device.type == "cpu" else filled(len(ids)))
+    chunk = chunk or default_chunk(ids)
     hidden = embed(model, ids, types, groups)
     *layers, last = model.bert.encoder.layer
     for layer in layers:
         hidden = feed_forward_part(layer, attention_part(layer, hidden, types, groups, chunk), chunk)
     hidden = attention_part(last, hidden, types, groups, chunk, first_only=True)
     return classified(model, feed_forward_part(last, hidden, chunk), groups)
+
+
+def default_chunk(ids):
+    """Tokens that go through the linear layers at a time: some on a CPU, all on a GPU."""
+    return CHUNK if ids.device.type == "cpu" else filled(len(ids))
 
 
 def classified(model, first, groups):

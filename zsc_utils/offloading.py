@@ -2,24 +2,37 @@
 
 A layer has two parts: attention, and the feed-forward network. While one computes, the other is read, so that there is
 never more than one layer in memory. Weights are read, not mapped: a mapped page counts as memory until the system
-takes it back. Of the embeddings, the rows of the tokens that are present are read.
+takes it back. Of the word embeddings, the rows of the tokens that are present are read.
+
+`dispatch` is accelerate's way of the same, for comparison and for GPUs that are too small.
 """
 
+import copy
+import io
 import json
 import os
+import tempfile
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.nn import Module
+from torch.nn import Module, Parameter
 from transformers import BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
-from zsc_utils.checkpoint import Checkpoint, CheckpointError
+from zsc_utils.checkpoint import ATTENTIONS, ROOM, Checkpoint, CheckpointError
+from zsc_utils.memory import Footprint, parameters, parse_size, tight_heap
 
+BLOCK = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
+WAITING = {"cpu": "16MB", "cuda": "1GB"}  # of hidden states that wait in memory: those of a block on base-shape
+FILLED = 9 * inference.STEP  # tokens by which the batches of a block are filled up, mostly; if not, more room is made
 # the modules of a layer's two parts
 PARTS = {
     "attention": ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
@@ -30,61 +43,126 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I
 WORDS = "bert.embeddings.word_embeddings"
 
 
-def stream_layers(folder, *, attention="sdpa"):
+def stream_layers(folder, *, dtype=None, attention="sdpa", device="cpu", block=None, waiting=None):
     """A Checkpoint whose layers and word embeddings stay in the weights' file and are read when they are needed.
 
-    `folder` is a name or a folder as `zsc_utils.load` takes it, in fp32, fp16, bf16 or int8; what is stored in 16 bits
-    is computed in fp32. Its model is called like any other; ZeroShotClassifier takes a block of batches through a layer
-    before the next is read. Levers that change weights (quantize, shrink, distil) need a checkpoint that is loaded.
-    Raises CheckpointError as `load` does, and while it works when the file was changed, or cannot be read.
+    `folder` is a name or a folder as `zsc_utils.load` takes it. `dtype`: torch.float32, float16, bfloat16, or int8,
+    for which the checkpoint is stored anew in the cache, once; by default what the folder is stored in, as `load` does.
+    `block`: tokens that pass a layer before the next is read (default: 3,072, on a GPU 65,536); their hidden states
+    wait in memory, those beyond `waiting` bytes (default: "16MB", on a GPU "1GB") in a temporary file. With
+    `device="cuda"` layers are copied to the GPU from pinned memory on a stream of their own.
+
+    Its model is called like any other, with padding at the end; ZeroShotClassifier makes blocks of its batches. Levers
+    that change weights (quantize, shrink, distil) need a checkpoint that is loaded. From then on glibc keeps its heap
+    small, for the whole process.
+
+    Raises CheckpointError as `load` does, and while it works when the file was changed, deleted or cannot be read;
+    OSError when there is no room for hidden states; ValueError for a block that is no whole number over 0, for
+    `waiting` that is no size, and for int8 on a GPU.
     """
-    folder = door.find(folder)
-    config = door.read_config(folder)
+    if attention not in ATTENTIONS:
+        raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
+    device = torch.device(device)
+    if device.type not in BLOCK:
+        raise ValueError(f"device {device}: layers are streamed to a CPU or to a CUDA device")
+    block = BLOCK[device.type] if block is None else block
+    if type(block) is not int or block < 1:
+        raise ValueError(f"block {block!r}: give the number of tokens that pass a layer together, 1 or more")
+    waiting = size_of(WAITING[device.type] if waiting is None else waiting)
+    with tight_heap():
+        name, (folder, config, dtype) = str(folder), stored(door.find(folder), dtype)
+    if dtype == torch.int8 and device.type != "cpu":
+        raise ValueError(f"int8 runs on CPUs only, device is {device}: stream fp16 there")
     config._attn_implementation = attention
-    model = streamed(door.weightless(config), Shelf(folder, config))
+    with tight_heap():
+        shelf = Shelf(folder, config, dtype, device)
+        model = streamed(door.weightless(config), shelf, block, waiting)
+        rows = min(block + FILLED, waiting // (config.hidden_size * model.dtype.itemsize))
+        shelf.waiting_room(rows, config.hidden_size)
+        tokenizer = door.read_tokenizer(folder, config)
     entailment_id, contradiction_id = door.label_ids(folder, config)
-    tokenizer = door.read_tokenizer(folder, config)
-    return Checkpoint(model.eval(), tokenizer, str(folder), entailment_id, contradiction_id, folder)
+    return Checkpoint(model.eval(), tokenizer, name, entailment_id, contradiction_id, folder)
+
+
+def size_of(waiting):
+    """Bytes; none at all is a size here."""
+    return 0 if type(waiting) is int and waiting == 0 else parse_size(waiting)
+
+
+def stored(folder, dtype):
+    """(folder, config, dtype) of weights that can be streamed in `dtype`; for int8 they may be stored anew first."""
+    config = door.read_config(folder)
+    kept = door.KEPT.get(config.zsc_format, torch.float32)
+    if dtype not in (None, *door.DTYPES):
+        raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
+    if kept == torch.int8 and dtype not in (None, torch.int8):
+        raise CheckpointError(f"{folder.name} is stored in int8 and runs in it: leave out dtype {dtype}")
+    if dtype == torch.int8 and kept != torch.int8:
+        folder = door.stored_as(folder, torch.int8)
+        return folder, door.read_config(folder), dtype
+    return folder, config, dtype or kept
+
+
+# -------------------------------------------------------------------------------------------------------------- file
 
 
 class WeightsFile:
-    """A safetensors file from which tensors are read one by one, without mapping it.
+    """A safetensors file from which tensors are read one by one, without mapping it; it stays open.
 
-    It stays open, so that deleting it does no harm; that it was written to is noticed at the next read.
+    That it was written to, or deleted, is noticed at the next read.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         door.tensor_shapes(self.path)  # raises for what is no such file
         self.handle = os.open(self.path, os.O_RDONLY)
-        self.stamp = self.status()
         size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
         header = json.loads(os.pread(self.handle, size, 8))
         self.start = 8 + size
         self.entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        self.stamp = self.status()
 
     def __del__(self):
         if hasattr(self, "handle"):
             os.close(self.handle)
 
+    def __reduce__(self):
+        return WeightsFile, (self.path,)
+
     def status(self):
         status = os.fstat(self.handle)
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, status.st_mtime_ns, status.st_nlink
 
     def __contains__(self, name):
         return name in self.entries
 
-    def read(self, name):
-        """A tensor as it is stored."""
-        entry = self.entries[name]
-        tensor = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]])
+    def keys(self, module):
+        """(key, shape, dtype) of each of a module's tensors, such as "weight" and "weight.scale"."""
+        found = {name.removeprefix(f"{module}."): name for name in self.entries if name.startswith(f"{module}.")}
+        return [(key, tuple(self.entries[name]["shape"]), self.dtype(name)) for key, name in found.items()]
+
+    def tensors(self, module):
+        """{key: tensor} of a module, as they are stored."""
+        return {key: self.read(f"{module}.{key}") for key, *_ in self.keys(module)}
+
+    def dtype(self, name):
+        """What a tensor is stored in; raises CheckpointError for what no weight is."""
+        dtype = self.entries[name]["dtype"]
+        if dtype not in DTYPES:
+            raise CheckpointError(f"{self.path} is broken: {name} is stored as {dtype}")
+        return DTYPES[dtype]
+
+    def read(self, name, place=None):
+        """A tensor as it is stored; with `place`, into that tensor, which may be of another dtype."""
+        entry, dtype = self.entries[name], self.dtype(name)
+        tensor = torch.empty(entry["shape"], dtype=dtype) if place is None or place.dtype != dtype else place
         self.fill(tensor, self.start + entry["data_offsets"][0])
-        return tensor
+        return tensor if place is None or tensor is place else place.copy_(tensor)
 
     def rows(self, name, numbers):
         """Some rows of a matrix, in the order of `numbers`, each read by itself."""
         entry = self.entries[name]
-        rows = torch.empty(len(numbers), entry["shape"][1], dtype=DTYPES[entry["dtype"]])
+        rows = torch.empty(len(numbers), entry["shape"][1], dtype=self.dtype(name))
         size = rows.shape[1] * rows.element_size()
         for row, number in zip(rows, numbers):
             self.fill(row, self.start + entry["data_offsets"][0] + number * size)
@@ -92,32 +170,37 @@ class WeightsFile:
 
     def fill(self, tensor, start):
         """Read the bytes from `start` on into a tensor."""
-        place, done = memoryview(tensor.flatten().view(torch.uint8).numpy()), 0
+        place, done = bytes_of(tensor), 0
         while done < len(place):
             try:
                 count = os.preadv(self.handle, [place[done:]], start + done)
+                whole = self.status() == self.stamp
             except OSError as error:
-                raise CheckpointError(f"{self.path} cannot be read any more: {error}") from error
-            if count == 0 or self.status() != self.stamp:
-                raise CheckpointError(f"{self.path} was changed while layers were read from it: load it anew")
+                raise CheckpointError(f"{self.path} cannot be read any more: {error}. Fetch it anew") from error
+            if count == 0 or not whole:
+                raise CheckpointError(
+                    f"{self.path} was changed or deleted while layers were read from it: stream it anew"
+                )
             done += count
 
 
-class StreamedEmbedding(Module):
-    """An embedding table in a file, of which the rows that are looked up are read."""
+def check_file(file, config):
+    """Raise unless a file holds every weight that the config asks for, and int8 rows have a positive scale each."""
+    shapes = {name: tuple(entry["shape"]) for name, entry in file.entries.items()}
+    scales = {name: shape for name, shape in shapes.items() if name.endswith(".scale")}
+    door.check_shapes({name: shape for name, shape in shapes.items() if name not in scales}, config, file.path)
+    in_rows = {name for name in shapes if file.dtype(name) == torch.int8}
+    for name in sorted(in_rows | {scale.removesuffix(".scale") for scale in scales}):
+        fits = name in in_rows and scales.get(f"{name}.scale") == shapes[name][:1]
+        if not fits or not ((scale := file.read(f"{name}.scale")).isfinite() & (scale > 0)).all():
+            raise CheckpointError(f"{file.path} is broken: no scale, or not a positive one a row, for {name}")
+    layers = [sorted(file.keys(f"bert.encoder.layer.{number}")) for number in range(config.num_hidden_layers)]
+    for number, keys in enumerate(layers):
+        if keys != layers[0]:
+            raise CheckpointError(f"{file.path}: layer {number} is stored otherwise than layer 0: save it anew")
 
-    def __init__(self, file, name):
-        super().__init__()
-        self.file, self.name = file, f"{name}.weight"
-        scale = f"{self.name}.scale"
-        self.scale = file.read(scale) if scale in file else None
 
-    def forward(self, ids):
-        numbers, place = ids.unique(return_inverse=True)
-        rows = self.file.rows(self.name, numbers.tolist()).float()
-        if self.scale is not None:
-            rows *= self.scale[numbers, None]
-        return rows[place]
+# ------------------------------------------------------------------------------------------------------------ layers
 
 
 @dataclass(frozen=True)
@@ -128,39 +211,96 @@ class Visit:
     part: str
 
 
-class Shelf:
-    """The layers of a folder in their file, and the place in memory where a layer stands while it works."""
+@dataclass(frozen=True)
+class Span:
+    """What was done, "read" or "compute", for which part of which layer, from when to when, in seconds."""
 
-    def __init__(self, folder, config):
+    what: str
+    layer: int
+    part: str
+    start: float
+    stop: float
+
+
+class Shelf:
+    """The layers of a folder in their file, and the places in memory into which a layer's tensors are read.
+
+    One way through the layers at a time: `lock`.
+    """
+
+    def __init__(self, folder, config, dtype, device):
+        self.made_from = folder, config, dtype, device
         self.file = WeightsFile(door.weights_file(folder))
-        self.make = door.MODULES[config.zsc_format]
+        check_file(self.file, config)
+        self.make, self.dtype, self.device = door.MODULES[config.zsc_format], dtype, device
         self.layer = door.weightless(config).bert.encoder.layer[0]
         self.empty = {part: {path: self.layer.get_submodule(path) for path in paths} for part, paths in PARTS.items()}
+        self.lift = Lift(device) if device.type == "cuda" else None
+        self.places = {part: self.room(paths) for part, paths in PARTS.items()}
         self.visits = [Visit(number, part) for number in range(config.num_hidden_layers) for part in PARTS]
         self.reader, self.coming = ThreadPoolExecutor(1, "zsc_utils.offloading"), None
+        self.lock, self.spans = threading.Lock(), None
+        self.waiting = None
+
+    def __reduce__(self):
+        return Shelf, self.made_from
+
+    def waiting_room(self, tokens, hidden):
+        """A tensor (tokens, hidden) for states that wait; its memory is kept, as of a heap it would make holes."""
+        if self.waiting is None or len(self.waiting) < tokens:
+            self.waiting = None  # before the new one is there
+            dtype = self.dtype if self.dtype.is_floating_point else torch.float32
+            self.waiting = torch.empty(tokens, hidden, dtype=dtype, device=self.device)
+        return self.waiting[:tokens]
+
+    def room(self, paths):
+        """{path: {key: tensor}} for what a layer's part has in the file; for a GPU pinned, so that copies can run."""
+        kinds = {path: self.file.keys(f"bert.encoder.layer.0.{path}") for path in paths}
+        return {
+            path: {key: torch.empty(shape, dtype=dtype, pin_memory=self.lift is not None) for key, shape, dtype in keys}
+            for path, keys in kinds.items()
+        }
 
     def passes(self):
         """Each Visit of one way through the layers, when its weights stand in `layer`; the next is read meanwhile."""
         for number, visit in enumerate(self.visits):
             following = self.visits[(number + 1) % len(self.visits)]  # after the last, the first of the next block
-            self.stand(self.take(visit))
+            self.stand(self.modules(visit, self.take(visit)))
             self.coming = following, self.reader.submit(self.read, following)
+            start = time.perf_counter()
             try:
                 yield visit
             finally:
+                self.note("compute", visit, start)
                 self.stand(self.empty[visit.part])
+                if self.lift is not None:
+                    self.lift.leave(visit.part)
 
     def take(self, visit):
-        """The modules of a part: what was read ahead, or, after an interruption, read now."""
+        """The tensors of a part: what was read ahead, or, after an interruption, read now."""
         coming, self.coming = self.coming, None
-        if coming is not None and coming[0] == visit:
-            return coming[1].result()
+        if coming is not None:
+            wait_for([coming[1]])  # it may be of no use, but it writes to the same place
+            if coming[0] == visit:
+                return coming[1].result()
         return self.read(visit)
 
     def read(self, visit):
-        """The modules of a part, {path in the layer: module}, from the file."""
-        stem = f"bert.encoder.layer.{visit.layer}."
-        return {path: self.make(empty, stem + path, self.file) for path, empty in self.empty[visit.part].items()}
+        """The tensors of a part, {path in the layer: {key: tensor}}, from the file."""
+        start, stem = time.perf_counter(), f"bert.encoder.layer.{visit.layer}."
+        tensors = self.places[visit.part]
+        for path, places in tensors.items():
+            for key, place in places.items():
+                self.file.read(f"{stem}{path}.{key}", place)
+        if self.lift is not None:
+            tensors = self.lift.carry(visit.part, tensors)
+        self.note("read", visit, start)
+        return tensors
+
+    def modules(self, visit, tensors):
+        """The modules of a part from its tensors, {path in the layer: module}."""
+        empty = self.empty[visit.part]
+        return {path: self.make(empty[path], path, own, self.dtype) for path, own in tensors.items()}
 
     def stand(self, modules):
         """Put modules into the layer."""
@@ -168,47 +308,272 @@ class Shelf:
             parent, _, name = path.rpartition(".")
             self.layer.get_submodule(parent)._modules[name] = module
 
+    def note(self, what, visit, start):
+        if self.spans is not None:
+            self.spans.append(Span(what, visit.layer, visit.part, start, time.perf_counter()))
+
+
+class Lift:
+    """Carries the parts of a layer to a GPU on a stream of its own, so that the copy runs beside the computing."""
+
+    def __init__(self, device):
+        self.device, self.stream, self.there, self.left = device, torch.cuda.Stream(device), {}, {}
+
+    def carry(self, part, tensors):
+        """The tensors on the GPU; the reader's thread waits until they are there."""
+        if part not in self.there:
+            self.there[part] = {
+                path: {key: torch.empty_like(tensor, device=self.device) for key, tensor in own.items()}
+                for path, own in tensors.items()
+            }
+        with torch.cuda.stream(self.stream):
+            if part in self.left:
+                self.stream.wait_event(self.left[part])  # who computed with what stood there before
+            for path, own in tensors.items():
+                for key, tensor in own.items():
+                    self.there[part][path][key].copy_(tensor, non_blocking=True)
+        self.stream.synchronize()
+        return self.there[part]
+
+    def leave(self, part):
+        """Note that all work with a part is under way: only when it is done may the next come into its place."""
+        self.left[part] = torch.cuda.current_stream(self.device).record_event()
+
+
+@contextmanager
+def spans(checkpoint):
+    """Within, a list that takes up a Span for every part of a layer that is read or computed with."""
+    shelf = checkpoint.model.shelf
+    shelf.spans = []
+    try:
+        yield shelf.spans
+    finally:
+        shelf.spans = None
+
+
+# ------------------------------------------------------------------------------------------------------------- model
+
+
+class StreamedEmbedding(Module):
+    """An embedding table in a file, of which the rows that are looked up are read."""
+
+    def __init__(self, file, name, dtype):
+        super().__init__()
+        self.file, self.name = file, f"{name}.weight"
+        self.dtype = dtype if dtype.is_floating_point else torch.float32
+        self.weight = Parameter(  # of no use but to say what there is
+            torch.empty(file.entries[self.name]["shape"], dtype=dtype, device="meta"), requires_grad=False
+        )
+        scale = f"{self.name}.scale"
+        self.scale = file.read(scale) if scale in file else None
+
+    def forward(self, ids):
+        numbers, place = ids.cpu().unique(return_inverse=True)
+        rows = self.file.rows(self.name, numbers.tolist()).to(self.dtype)
+        if self.scale is not None:
+            rows *= self.scale[numbers, None]
+        return rows[place].to(ids.device)
+
 
 class StreamedModel(BertForSequenceClassification):
     """BERT whose layers are on a Shelf; called like any other, with padding at the end."""
 
-    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **_):
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         if (real[:, 1:] & ~real[:, :-1]).any():
             raise ValueError("layers that are streamed take padding at the end only: set padding_side='right'")
         groups = [(1, length) for length in real.sum(1).tolist()]
-        (logits,) = block_logits(self, [(input_ids[real], types[real], groups)])
+        tokens = getattr(self.config, "feed_forward_tokens", None)  # of attention.chunk_feed_forward
+        chunk = tokens and inference.filled(tokens)
+        (logits,) = block_logits(self, [(input_ids[real], types[real], groups)], chunk)
         return SequenceClassifierOutput(logits=logits)
 
+    @property
+    def device(self):
+        return self.shelf.made_from[-1]
 
-def streamed(model, shelf):
+    @property
+    def dtype(self):
+        return self.bert.embeddings.word_embeddings.dtype
+
+    def _apply(self, *_):
+        raise ValueError("layers that are streamed cannot be moved or cast: give stream_layers a device or a dtype")
+
+
+def streamed(model, shelf, block, waiting):
     """A weightless model as a StreamedModel: what is small is read and stays, words are looked up in the file."""
 
     def small(module, name):
         if name.startswith("bert.encoder.layer"):
             return module
         if name == WORDS:
-            return StreamedEmbedding(shelf.file, name)
-        return shelf.make(module, name, shelf.file) if module._parameters else None
+            return StreamedEmbedding(shelf.file, name, shelf.dtype)
+        return shelf.make(module, name, shelf.file.tensors(name), shelf.dtype) if module._parameters else None
 
     rest = door.rebuilt(model, small)
+    device = shelf.made_from[-1]
+    for part in (rest.bert.embeddings.position_embeddings, rest.bert.embeddings.token_type_embeddings,
+                 rest.bert.embeddings.LayerNorm, rest.bert.pooler, rest.classifier):  # fmt: skip
+        part.to(device)
+    rest.bert.embeddings.position_ids = rest.bert.embeddings.position_ids.to(device)
     new = object.__new__(StreamedModel)
-    new.__dict__.update(vars(rest), shelf=shelf)
+    new.__dict__.update(vars(rest), shelf=shelf, block=block, waiting=waiting)
     return new
 
 
 @torch.inference_mode()
-def block_logits(model, batches, chunk=inference.CHUNK):
-    """Logits (pairs, classes) of each of some batches (ids, types, groups); all pass a part before the next is read."""
-    layer, last = model.shelf.layer, model.config.num_hidden_layers - 1
-    layer.attention.self.config = model.config  # which attention
-    states = [inference.embed(model, *batch) for batch in batches]
-    for visit in model.shelf.passes():
-        for number, (_, types, groups) in enumerate(batches):
-            if visit.part == "attention":
-                options = {"first_only": visit.layer == last}
-                states[number] = inference.attention_part(layer, states[number], types, groups, chunk, **options)
-            else:
-                inference.feed_forward_part(layer, states[number], chunk)
-    return [inference.classified(model, state, groups) for state, (_, _, groups) in zip(states, batches)]
+def block_logits(model, batches, chunk=None):
+    """Logits (pairs, classes) of each of some batches (ids, types, groups); all pass a part before the next is read.
+
+    `chunk`: tokens that go through linear layers at a time, as `inference.logits` takes it.
+    """
+    last = model.config.num_hidden_layers - 1
+    chunks = [chunk or inference.default_chunk(ids) for ids, *_ in batches]
+    with model.shelf.lock:
+        states = Waiting([inference.filled(len(ids)) for ids, *_ in batches], model)
+        layer = model.shelf.layer
+        layer.attention.self.config = model.config  # which attention
+        for number, batch in enumerate(batches):
+            states.put(number, inference.embed(model, *batch))
+        for visit in model.shelf.passes():
+            for number, (_, types, groups) in enumerate(batches):
+                state = states.take(number)
+                if visit.part == "attention":
+                    first_only = visit.layer == last
+                    state = inference.attention_part(layer, state, types, groups, chunks[number], first_only)
+                else:
+                    inference.feed_forward_part(layer, state, chunks[number])
+                states.put(number, state)
+                del state
+        return [inference.classified(model, states.take(n), groups) for n, (_, _, groups) in enumerate(batches)]
+
+
+class Waiting:
+    """Hidden states of a block's batches while others compute: in memory up to a limit, the rest in a file.
+
+    Those in memory lie one behind the other in one tensor, so that no holes are left between them.
+    """
+
+    def __init__(self, tokens, model):
+        """`tokens`: how many each batch has."""
+        self.limit, item = model.waiting, model.dtype.itemsize
+        row = model.config.hidden_size * item
+        kept = which_wait_in_memory([count * row for count in tokens], self.limit)
+        together = model.shelf.waiting_room(sum(tokens[number] for number in kept), model.config.hidden_size)
+        self.held = dict(zip(kept, together.split([tokens[n] for n in kept])))
+        self.filed = {n: sum(tokens[:n]) * row for n in range(len(tokens)) if n not in self.held}
+        self.shapes, self.file, self.device, self.dtype = {}, None, model.device, model.dtype
+
+    def put(self, number, state):
+        """Keep the states of a batch; in memory nothing is copied where they are in their place already."""
+        if number in self.filed:
+            return self.write(number, state)
+        place = self.held[number]
+        if state.shape != place.shape:
+            self.held[number] = state  # of the last layer: the first tokens only
+        elif state.data_ptr() != place.data_ptr():
+            place.copy_(state)
+
+    def take(self, number):
+        return self.read(number) if number in self.filed else self.held[number]
+
+    def write(self, number, state):
+        self.shapes[number] = state.shape
+        try:
+            if self.file is None:  # without a name, so nothing of it is left behind
+                self.file = tempfile.TemporaryFile(dir=door.cache_folder())  # noqa: SIM115
+            self.file.seek(self.filed[number])
+            self.file.write(bytes_of(state.cpu()))
+            self.file.flush()
+        except OSError as error:
+            raise OSError(
+                error.errno, f"hidden states beyond {self.limit:,} bytes found no room in {door.cache_folder()} "
+                f"({error.strerror}): {ROOM}; or give stream_layers a smaller block, or more for `waiting`"
+            ) from error  # fmt: skip
+
+    def read(self, number):
+        state = torch.empty(self.shapes[number], dtype=self.dtype)
+        self.file.seek(self.filed[number])
+        if self.file.readinto(bytes_of(state)) < state.nbytes:
+            raise OSError(f"hidden states in {door.cache_folder()} cannot be read back: use a smaller block")
+        return state.to(self.device)
+
+
+def which_wait_in_memory(sizes, limit):
+    """The numbers of the first that fit within `limit` bytes together."""
+    kept, total = [], 0
+    for number, size in enumerate(sizes):
+        if total + size <= limit:
+            kept.append(number)
+            total += size
+    return kept
+
+
+def bytes_of(tensor):
+    """A tensor's memory, to read into and to write from."""
+    return memoryview(tensor.flatten().view(torch.uint8).numpy())
+
+
+# ----------------------------------------------------------------------------------------------------------- predict
+
+
+def in_memory(config):
+    """The config of what is in memory at once while layers are streamed: one layer, and of the words none."""
+    one = copy.copy(config)
+    one.num_hidden_layers, one.vocab_size = 1, 0
+    return one
+
+
+def predict(config, batches, *, waiting=WAITING["cpu"], attention="sdpa", chunk=inference.CHUNK, dtype=torch.float32):
+    """The tensor bytes of `block_logits` on a CPU, for a model of two layers or more, without running it: a Footprint.
+
+    `batches` lists the groups of each batch, as `inference.predict` takes them: while one computes, the states of the
+    others wait. Raises ValueError as it does.
+    """
+    own = [inference.predict(config, groups, attention=attention, chunk=chunk, dtype=dtype) for groups in batches]
+    tokens = [inference.filled(sum(pairs * length for pairs, length in groups)) for groups in batches]
+    sizes = [count * config.hidden_size * dtype.itemsize for count in tokens]
+    kept, moments = which_wait_in_memory(sizes, size_of(waiting)), []
+    for number, footprint in enumerate(own):
+        others = sum(sizes[other] for other in kept if other != number)
+        moments += [replace(m, tensors=m.tensors | {"other batches, waiting": others}) for m in footprint.moments]
+    parts = {name: count * dtype.itemsize for name, count in parameters(in_memory(config)).items()}
+    return Footprint(parts, tuple(moments))
+
+
+# -------------------------------------------------------------------------------------------------------- accelerate
+
+
+def dispatch(folder, *, max_memory=None, offload_folder=None, dtype=torch.float32):
+    """A Checkpoint whose layers accelerate keeps where there is room: GPU, then CPU, then disk.
+
+    `max_memory` says how much of each there is, such as {0: "2GB", "cpu": "200MB"}, as accelerate takes it; without it
+    a GPU's memory is used first, and where there is no GPU the layers are on disk, the rest in memory. Layers on disk
+    are copied to `offload_folder`, or to a temporary one that goes with the model. A layer is never split.
+    Raises CheckpointError as `load` does, and for a folder that is stored in int8 or fp16.
+    """
+    import accelerate  # only here: nothing else needs it
+
+    name, folder = str(folder), door.find(folder)
+    config = door.read_config(folder)
+    if config.zsc_format != "transformers":
+        raise CheckpointError(f"{name} is stored as {config.zsc_format}, which accelerate cannot read: save it in fp32")
+    with accelerate.init_empty_weights(include_buffers=False):
+        model = BertForSequenceClassification(config)
+    whole = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
+    spare = None if offload_folder else tempfile.TemporaryDirectory(prefix="zsc_utils-offload-")
+    with redirect_stderr(io.StringIO()):  # a bar for each tensor
+        model = accelerate.load_checkpoint_and_dispatch(
+            model.eval(),
+            str(folder),
+            device_map="auto" if max_memory or torch.cuda.is_available() else whole,
+            max_memory=max_memory,
+            no_split_module_classes=["BertLayer"],
+            offload_folder=str(offload_folder or spare.name),
+            dtype=dtype,
+        )
+    model.offload_folder = spare  # lives as long as the model
+    entailment_id, contradiction_id = door.label_ids(folder, config)
+    tokenizer = door.read_tokenizer(folder, config)
+    return Checkpoint(model, tokenizer, name, entailment_id, contradiction_id, folder)

@@ -5,11 +5,9 @@ the work. The bill of a rung has tensor bytes, which are exact, and an allowance
 which was measured once and for all (the constants below).
 """
 
-import copy
-import ctypes
 import itertools
 import math
-import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,9 +15,9 @@ import torch
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils.checkpoint import Checkpoint, load
-from zsc_utils.memory import format_size, parameters, parse_size, resident
-from zsc_utils.offloading import stream_layers
-from zsc_utils.quantization import int8_bytes, precision_of, quantize
+from zsc_utils.memory import format_size, parameters, parse_size, resident, tight_heap
+from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
+from zsc_utils.quantization import int8_bytes, multiplies_plain_rows, precision_of, quantize
 
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
@@ -30,8 +28,10 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
-HEAP = 6_000_000  # what the allocator does not give back, and short-lived extras while loading
-STREAMED = ((1024, 4096), (512, 2048), (512, 1024))  # tokens of a batch, and of a block while layers are streamed
+HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
+HOLES = {"fp32": 1, "fp16": 1, "bf16": 1, "int8": 2}  # in the heap, each as large as a chunk's widest tensor in fp32
+# settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
+STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
 WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one that was asked for
 
 
@@ -44,10 +44,13 @@ class Rung:
     max_tokens: int
     chunk: int
     block: int = 0  # tokens that pass the layers together, which are streamed from their file; 0: layers are in memory
+    waiting: bool = True  # whether hidden states of a block wait in memory; else in a file
 
     def __str__(self):
         words = f"{self.precision}, {self.attention}, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
-        return f"{words}, layers streamed for {self.block:,} tokens" if self.block else words
+        if not self.block:
+            return words
+        return f"{words}, layers streamed for {self.block:,} tokens{'' if self.waiting else ' that wait in a file'}"
 
     def bill(self, config, tokenizer):
         """Predicted bytes by what takes them; `tokenizer` is the name of its file."""
@@ -57,12 +60,24 @@ class Rung:
             "activations": self.activations(config) + inference.WORKSPACE * torch.get_num_threads(),
             "kernels of oneDNN": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
-            "heap": HEAP,
+            "heap": HEAP + HOLES[self.precision] * self.chunk * config.intermediate_size * 4,
         }
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)
-            bill["hidden states that wait"] = max(self.block, config.max_position_embeddings) * config.hidden_size * 4
+            bill["hidden states that wait"] = self.waiting_bytes(config)
         return bill
+
+    def waiting_bytes(self, config):
+        """Bytes of the hidden states of a block's other batches, each filled up to a multiple of 64 tokens.
+
+        Two batches that follow each other have more tokens than one may have, or they would be one.
+        """
+        largest = max(self.max_tokens, config.max_position_embeddings)
+        if not self.waiting or self.block <= largest:
+            return 0
+        batches = 2 * self.block // largest
+        tokens = self.block - largest + batches * inference.STEP
+        return tokens * config.hidden_size * DTYPES[self.precision].itemsize
 
     def activations(self, config):
         """Tensor bytes of the worst batch: pairs of one length, as many as fit, and a shorter one that fills it up.
@@ -87,16 +102,14 @@ class Rung:
 
 
 def streamed_bytes(config, precision):
-    """Bytes of weights that are in memory at once while layers are streamed: one layer, the positions, and the head.
+    """Bytes of weights that are in memory at once while layers are streamed.
 
-    In int8 a scale for each word as well, and the matrix that is being packed.
+    In int8 a scale for each word as well, and where oneDNN needs them packed, the larger part of a layer once more.
     """
-    one, none = copy.copy(config), copy.copy(config)
-    one.num_hidden_layers, none.vocab_size = 1, 0
-    words = weight_bytes(config, precision) - weight_bytes(none, precision)
-    if precision == "int8":
-        words -= 4 * config.vocab_size + config.hidden_size * config.intermediate_size
-    return weight_bytes(one, precision) - words
+    extra = 4 * config.vocab_size if precision == "int8" else 0
+    if precision == "int8" and not multiplies_plain_rows():
+        extra += 2 * config.hidden_size * config.intermediate_size
+    return weight_bytes(in_memory(config), precision) + extra
 
 
 def weight_bytes(config, precision):
@@ -118,17 +131,30 @@ class Subject:
     tokenizer: str
     mapped: str | None
     loaded: bool
+    streamed: int  # tokens of a block if its layers are streamed already
     beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
 
     def bill(self, rung):
         """Predicted bytes of a rung by what takes them."""
         bill = rung.bill(self.config, self.tokenizer)
-        if self.beside and (rung.precision != self.precision) == self.loaded:
+        if rung.block and self.beside and rung.precision == self.precision:
+            bill["a matrix as it is stored"] = 2 * self.config.hidden_size * self.config.intermediate_size
+        elif not rung.block and self.beside and (rung.precision != self.precision) == self.loaded:
             bill["what they are made from"] = self.beside
         return bill
 
     def total(self, rung):
         return sum(self.bill(rung).values())
+
+    @property
+    def max_tokens(self):
+        """Tokens of a batch if nobody says how many."""
+        return STREAMED[1][0] if self.streamed and self.precision == "int8" else MAX_TOKENS
+
+    @property
+    def precisions(self):
+        """Its own, and int8 where it can be had: of what is streamed already, no other is made."""
+        return [self.precision] if self.streamed else list(dict.fromkeys([self.precision, "int8"]))
 
 
 class Plan:
@@ -156,7 +182,7 @@ class Plan:
 
     @property
     def expected(self):
-        if self.rung.precision != self.subject.mapped:
+        if self.rung.block or self.rung.precision != self.subject.mapped:
             return self.predicted
         row = self.subject.config.hidden_size * (
             1 if self.rung.precision == "int8" else DTYPES[self.rung.precision].itemsize
@@ -192,23 +218,35 @@ def line(what, size):
     return f"{what:<70}{size / 1e6:>8.1f} MB"
 
 
-def ladder(precisions, attention, max_tokens, longest, chunk=inference.CHUNK, streamable=False):
+def ladder(subject, max_tokens):
     """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, then, from a folder, layers
     that are streamed for fewer and fewer tokens; and all that in int8.
 
     Sliding attention stays: another would give other scores.
     """
-    sizes = [max_tokens, *(size for size in (768, 512, 256, 128) if longest <= size < max_tokens)]
-    if sizes[-1] > longest:
-        sizes.append(longest)
-    settings = [(tokens, chunk) for tokens in sizes]
-    settings += [(sizes[-1], smaller) for smaller in (128, 64) if smaller < chunk]
-    lean = "sdpa" if attention == "eager" else attention
-    first = [Rung(precisions[0], attention, *settings[0])] if attention != lean else []
-    if streamable:
-        settings += [(min(max_tokens, tokens), chunk, block) for tokens, block in STREAMED]
-        settings += [(settings[-1][0], smaller, longest) for smaller in (128, 64) if smaller < chunk]
-    return first + [Rung(precision, lean, *setting) for precision in precisions for setting in settings]
+    longest, chunk = subject.config.max_position_embeddings, subject.chunk
+    lean = "sdpa" if subject.attention == "eager" else subject.attention
+    streamed = [(min(max_tokens, tokens), min(chunk, part), *rest) for tokens, part, *rest in STREAMED]
+    if subject.streamed:
+        settings = [(max_tokens, chunk, subject.streamed, True)]
+        settings += [setting for setting in streamed if setting[2] < subject.streamed and setting[3]]
+    else:
+        sizes = [max_tokens, *(size for size in (768, 512, 256, 128) if longest <= size < max_tokens)]
+        if sizes[-1] > longest:
+            sizes.append(longest)
+        settings = [(tokens, chunk) for tokens in sizes]
+        settings += [(sizes[-1], size) for size in (128, 64) if size < chunk]
+        settings += [] if subject.loaded else list(dict.fromkeys(streamed))
+    rungs = list(dict.fromkeys(settled(precision, lean, *s) for precision in subject.precisions for s in settings))
+    eager = [Rung(subject.precision, subject.attention, *settings[0])] if subject.attention != lean else []
+    return eager + rungs
+
+
+def settled(precision, attention, tokens, chunk, block=0, waiting=True):
+    """The Rung; streamed int8 with smaller chunks, for what they are made int8 with is what most of its heap is."""
+    return Rung(
+        precision, attention, tokens, min(chunk, 128) if block and precision == "int8" else chunk, block, waiting
+    )
 
 
 def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
@@ -217,23 +255,19 @@ def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
     Raises ValueError when none is, naming the smallest budget that works and its levers, and for a model on a GPU.
     """
     subject = described(checkpoint)
-    precisions = list(dict.fromkeys([subject.precision, "int8"]))
-    longest = subject.config.max_position_embeddings
-    rungs = ladder(
-        precisions, subject.attention, max_tokens or MAX_TOKENS, longest, subject.chunk, streamable=not subject.loaded
-    )
+    rungs = ladder(subject, max_tokens or subject.max_tokens)
     if budget is None:
         return Plan(subject, None, rungs[0], [])
     budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == subject.precision]
     for number, rung in enumerate(allowed):
         if subject.total(rung) <= budget:
             return Plan(subject, budget, rung, allowed[:number])
-    raise ValueError(too_small(subject, budget, allowed[-1], rungs[-1]))
+    raise ValueError(too_small(subject, budget, allowed, rungs))
 
 
 def described(checkpoint):
     """The Subject of a checkpoint, or of the name of one."""
-    beside = 0
+    beside, streamed, chunk = 0, 0, inference.CHUNK
     if not isinstance(checkpoint, Checkpoint):
         folder = door.find(checkpoint)
         config, name, attention = door.read_config(folder), str(checkpoint), "sdpa"
@@ -247,14 +281,17 @@ def described(checkpoint):
         config, precision, attention = model.config, precision_of(checkpoint), model.config._attn_implementation
         # it was loaded before, in whatever way; int8 is made beside it, a matrix at a time
         mapped, beside = None, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
+        if isinstance(model, StreamedModel):
+            beside, streamed = 0, model.block
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
     loaded = isinstance(checkpoint, Checkpoint)
-    chunk = min(inference.CHUNK, inference.filled(getattr(config, "feed_forward_tokens", inference.CHUNK)))
-    return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, beside)
+    chunk = min(chunk, inference.filled(getattr(config, "feed_forward_tokens", chunk)))
+    return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, streamed, beside)
 
 
-def too_small(subject, budget, last_allowed, last):
+def too_small(subject, budget, allowed, rungs):
     """The message that names the smallest budgets that work."""
+    last_allowed, last = (min(some, key=subject.total) for some in (allowed, rungs))
     ways = [f"the smallest that works is {rounded_up(subject.total(last_allowed))} ({last_allowed})"]
     if last != last_allowed:
         ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last})")
@@ -268,28 +305,22 @@ def rounded_up(size):
 
 def realise(plan, checkpoint):
     """The Checkpoint that the plan is for, its levers pulled."""
-    if plan.budget is not None:
-        give_back_freed_memory()
+    with tight_heap() if plan.budget is not None else nullcontext():
+        return pulled(plan, checkpoint)
+
+
+def pulled(plan, checkpoint):
     if not isinstance(checkpoint, Checkpoint):
-        lossy = plan.rung.precision != plan.subject.precision
-        if plan.rung.block:
-            return stream_layers(checkpoint, **({"dtype": torch.int8} if lossy else {}))
-        return load(checkpoint, **({"dtype": torch.int8} if lossy else {}))
+        lossy = {"dtype": torch.int8} if plan.rung.precision != plan.subject.precision else {}
+        if not plan.rung.block:
+            return load(checkpoint, **lossy)
+        room = 8 * plan.rung.block * plan.subject.config.hidden_size  # for all of them, filled up
+        waiting = room if plan.rung.waiting else 0
+        checkpoint = stream_layers(checkpoint, block=plan.rung.block, waiting=waiting, **lossy)
+        return replace(checkpoint, name=plan.subject.name)
     if plan.rung.precision != precision_of(checkpoint):
         checkpoint = quantize(checkpoint, plan.rung.precision)
     if plan.rung.attention != checkpoint.model.config._attn_implementation:
         checkpoint = replace(checkpoint, model=door.rebuilt(checkpoint.model, lambda *_: None))
         checkpoint.model.config._attn_implementation = plan.rung.attention
     return checkpoint
-
-
-def give_back_freed_memory(threshold=128 * 1024):
-    """Have glibc map each block over `threshold` bytes by itself, so that what is freed goes back to the system.
-
-    Else it raises that threshold to the largest block it has seen, keeps what is freed, and the holes between cost more
-    than what they hold. For the whole process; without glibc nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-            mallopt(parameter, threshold)

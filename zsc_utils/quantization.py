@@ -37,6 +37,7 @@ def quantize(checkpoint, precision):
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    door.check_loaded(checkpoint)
     if precision_of(checkpoint) == "int8":
         raise ValueError(f"{checkpoint.name!r} is in int8 already: start from the checkpoint it was made from")
     if precision == "int8":
@@ -99,42 +100,53 @@ class Int8Linear(Module):
     The engine is oneDNN, through torch.ops.onednn, which torch's own compiler calls; if that goes, this class changes.
     """
 
-    def __init__(self, rows, scale, bias):
-        """`rows` (out, in) int8, `scale` (out,) fp32, `bias` (out,) fp32."""
+    def __init__(self, rows, scale, bias, pack=True):
+        """`rows` (out, in) int8, `scale` (out,) fp32, `bias` (out,) fp32.
+
+        `pack`: lay the rows out as oneDNN likes them; without, which not every processor multiplies right
+        (`multiplies_plain_rows`), they stay the caller's tensor.
+        """
         super().__init__()
-        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(rows.contiguous(), None))
+        if pack:
+            self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(rows.contiguous(), None))
+            self.register_buffer("no_shift", torch.zeros(len(scale), dtype=torch.int32), persistent=False)
+        else:
+            self.register_buffer("plain", rows)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
-        self.register_buffer("no_shift", torch.zeros(len(scale), dtype=torch.int32), persistent=False)
+        self.pack = pack
 
     def forward(self, x):
-        whole, token_scale, shift = tokens_to_uint8(x)
-        product = multiply(whole, shift, self.packed, self.scale, self.no_shift)
+        whole, token_scale = tokens_to_int8(x)
+        if self.pack:
+            shift = activation_range()[1]
+            product = multiply(whole.view(torch.uint8).add_(shift), shift, self.packed, self.scale, self.no_shift)
+        else:
+            product = multiply_plain(whole, self.plain, self.scale)
         return torch.addcmul(self.bias, product, token_scale, out=product)
 
     def __reduce__(self):
         """How it is copied and pickled: packed rows cannot be, so they are packed anew."""
-        return Int8Linear, (self.rows(), self.scale, self.bias)
+        return Int8Linear, (self.rows(), self.scale, self.bias, self.pack)
 
     def rows(self):
         """The int8 weights (out, in) as they came."""
-        return self.packed.to_dense().t().contiguous()
+        return self.packed.to_dense().t().contiguous() if self.pack else self.plain
 
 
-def tokens_to_uint8(x, block=256):
-    """Activations (..., in) as uint8, an fp32 scale a token, and what to subtract: x is (whole - shift) * scale.
+def tokens_to_int8(x, block=256):
+    """Activations (..., in) as int8, and an fp32 scale a token: x is whole * scale.
 
     Some tokens at a time, so that what lies between is small.
     """
-    largest, shift = activation_range()
+    largest, _ = activation_range()
     flat = x.reshape(-1, x.shape[-1])
-    whole, scale = torch.empty_like(flat, dtype=torch.uint8), flat.new_empty(len(flat), 1)
+    whole, scale = torch.empty_like(flat, dtype=torch.int8), flat.new_empty(len(flat), 1)
     for part, out, one in zip(flat.split(block), whole.split(block), scale.split(block)):
         torch.amax(part.abs(), -1, keepdim=True, out=one)
         one.div_(largest).clamp_min_(1e-12)
-        out.view(torch.int8).copy_((part / one).round_())  # torch is much slower straight to uint8
-    whole.add_(shift)  # wraps around, as is wanted
-    return whole.view(x.shape), scale.view(*x.shape[:-1], 1), shift
+        out.copy_((part / one).round_())
+    return whole.view(x.shape), scale.view(*x.shape[:-1], 1)
 
 
 def multiply(whole, shift, packed, scale, no_shift):
@@ -145,6 +157,22 @@ def multiply(whole, shift, packed, scale, no_shift):
     return torch.ops.onednn.qlinear_pointwise(
         whole, 1.0, shift, packed, scale, no_shift, None, 1.0, 0, torch.float32, "none", [], ""
     )
+
+
+def multiply_plain(whole, rows, scale):
+    """whole (..., in) times rows (out, in), both int8, times the rows' scale, in fp32; nothing is packed."""
+    product = torch._int_mm(whole.reshape(-1, whole.shape[-1]), rows.t())
+    product = product.view(torch.float32).copy_(product)  # in its own place, number by number
+    return product.mul_(scale).unflatten(0, whole.shape[:-1])
+
+
+@functools.cache
+def multiplies_plain_rows():
+    """Whether products of int8 by int8 come out right without packing: where the processor has VNNI."""
+    rows = torch.full((256, 768), 127, dtype=torch.int8)
+    return (torch._int_mm(rows, rows.t()) == 768 * 127 * 127).all().item() and (
+        torch._int_mm(-rows, rows.t()) == -768 * 127 * 127
+    ).all().item()
 
 
 @functools.cache
@@ -173,11 +201,16 @@ class Int8Embedding(Module):
         return self.weight[ids].float().mul_(self.scale[ids].unsqueeze(-1))
 
 
+def in_rows(module, name):
+    """Whether a module's matrix becomes int8: of linear layers and embeddings, but not of the classifier."""
+    return isinstance(module, Embedding | Linear) and name != "classifier"
+
+
 def to_int8(module, name):
     """What takes a module's place in an int8 model; None where its children decide."""
     if isinstance(module, Embedding):
         return Int8Embedding(*rows_to_int8(module.weight.detach().float()))
-    if isinstance(module, Linear) and name != "classifier":
+    if in_rows(module, name):
         return Int8Linear(*rows_to_int8(module.weight.detach().float()), module.bias.detach().float().clone())
     return converted(module, torch.float32)
 
@@ -200,6 +233,7 @@ def save(checkpoint, folder):
     Raises ValueError when the folder holds something already, and CheckpointError when the tokenizer's files are gone
     from where they were. Returns the folder's path.
     """
+    door.check_loaded(checkpoint)
     folder, precision = Path(folder).expanduser(), precision_of(checkpoint)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder: nothing is overwritten, name another")
@@ -215,14 +249,59 @@ def write(checkpoint, precision, folder):
     folder.mkdir()
     save_file(stored_tensors(checkpoint.model), folder / "model.safetensors", metadata={"format": "pt"})
     stored = {"int8": INT8_FORMAT, "fp32": "transformers"}.get(precision, precision)
-    config = checkpoint.model.config.to_dict() | {"zsc_format": stored}
+    ids = checkpoint.entailment_id, checkpoint.contradiction_id
+    write_beside(folder, checkpoint.folder, checkpoint.model.config, stored, ids)
+
+
+def write_beside(folder, source, config, stored, ids):
+    """Write what belongs to the weights of a folder: config, the tokenizer's files, the two classes' ids."""
+    config = config.to_dict() | {"zsc_format": stored}
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     for file in door.TOKENIZER_FILES:
-        if (checkpoint.folder / file).is_file():
-            shutil.copy(checkpoint.folder / file, folder / file)
-    ids = {"entailment": checkpoint.entailment_id, "contradiction": checkpoint.contradiction_id}
+        if (source / file).is_file():
+            shutil.copy(source / file, folder / file)
+    ids = dict(zip(("entailment", "contradiction"), ids))
     (folder / "label_mapping.json").write_text(json.dumps(ids) + "\n", encoding="utf-8")
-    door.read_tokenizer(folder, checkpoint.model.config)
+    door.read_tokenizer(folder, door.read_config(folder))
+
+
+def store_int8(source, folder):
+    """Write the checkpoint of a folder to a new one in int8, as `save` does, with one tensor in memory at a time."""
+    config, file = door.read_config(source), door.weights_file(source)
+    check_engine(torch.device("cpu"))
+    model = door.weightless(config)
+    matrices = {f"{name}.weight" for name, module in model.named_modules() if in_rows(module, name)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    entries = {name: ("I8" if name in matrices else "F32", shape) for name, shape in shapes.items()}
+    entries |= {f"{name}.scale": ("F32", shapes[name][:1]) for name in matrices}
+    folder.mkdir()
+    with (folder / "model.safetensors").open("wb") as new:
+        write_header(new, entries)
+        scale = None
+        for name in sorted(entries):  # so that a scale follows its matrix
+            with safe_open(file, framework="pt") as tensors:  # opened anew each time: what was read is let go
+                if name in matrices:
+                    tensor, scale = int8_rows(tensors, name, file)
+                else:
+                    tensor = in_fp32(tensors, name, file) if name in shapes else scale
+            new.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    write_beside(folder, source, config, INT8_FORMAT, door.label_ids(source, config))
+
+
+def write_header(new, entries):
+    """The header of a safetensors file, {name: (dtype, shape)} in the order of their names; tensors follow in it.
+
+    A file in which tensors are laid out otherwise than the header says cannot be opened; safetensors itself writes only
+    what is in memory whole.
+    """
+    size, header, start = {"I8": 1, "F32": 4}, {"__metadata__": {"format": "pt"}}, 0
+    for name, (dtype, shape) in sorted(entries.items()):
+        end = start + math.prod(shape) * size[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    new.write(len(text).to_bytes(8, "little") + text)
 
 
 def stored_tensors(model):
@@ -255,26 +334,27 @@ def read_module(module, name, file):
     """A module with its tensors from the file, int8 where it belongs; None for one that only holds modules."""
     if not module._parameters:
         return None
-    in_rows = isinstance(module, Embedding | Linear) and name != "classifier"
     own = {}
     for key in module._parameters:
         with safe_open(file, framework="pt") as tensors:  # opened anew each time: what was read is let go
             full = f"{name}.{key}"
-            if in_rows and key == "weight":
+            if in_rows(module, name) and key == "weight":
                 rows, scale = int8_rows(tensors, full, file)
             else:
                 own[key] = in_fp32(tensors, full, file)
-    if not in_rows:
+    if not in_rows(module, name):
         return door.with_weights(module, own)
     return Int8Linear(rows, scale, own["bias"]) if "bias" in own else Int8Embedding(rows, scale)
 
 
-def int8_module(module, name, file):
-    """A module with its weights from an open file of INT8_FORMAT; matrices stay int8."""
-    if not isinstance(module, Embedding | Linear) or name == "classifier":
-        return door.module_in_fp32(module, name, file)
-    matrix = file.read(f"{name}.weight"), file.read(f"{name}.weight.scale")
-    return Int8Embedding(*matrix) if isinstance(module, Embedding) else Int8Linear(*matrix, file.read(f"{name}.bias"))
+def int8_module(module, name, tensors, dtype):
+    """A module with its tensors as a file of INT8_FORMAT holds them: matrices in int8, the rest in fp32."""
+    if not in_rows(module, name):
+        return door.float_module(module, name, tensors, torch.float32)
+    matrix = tensors["weight"], tensors["weight.scale"]
+    if isinstance(module, Embedding):
+        return Int8Embedding(*matrix)
+    return Int8Linear(*matrix, tensors["bias"], pack=not multiplies_plain_rows())
 
 
 def in_fp32(tensors, name, file):
@@ -322,7 +402,9 @@ def read_half(folder, config, *, dtype=torch.float32, attn_implementation="sdpa"
 
 door.READERS |= {INT8_FORMAT: read_int8} | dict.fromkeys(HALVES, read_half)
 door.READERS_AS[torch.int8] = read_int8  # whatever the folder holds
-door.MODULES |= {INT8_FORMAT: int8_module} | dict.fromkeys(HALVES, door.module_in_fp32)
+door.MODULES |= {INT8_FORMAT: int8_module} | dict.fromkeys(HALVES, door.float_module)
+door.KEPT |= {INT8_FORMAT: torch.int8} | HALVES
+door.STORERS[torch.int8] = store_int8
 
 
 # ------------------------------------------------------------------------------------------------------- agreement
