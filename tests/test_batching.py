@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import math
 import re
 import resource
 import weakref
@@ -237,12 +238,30 @@ class Forward:
     def __init__(self, fails=lambda call, numbers: False, error=MemoryError):
         self.fails, self.error, self.asked, self.done = fails, error, [], []
 
-    def __call__(self, numbers):
+    def __call__(self, block):
+        (numbers,) = block
         self.asked.append(numbers)
         if self.fails(len(self.asked) - 1, numbers):
             raise self.error()
         self.done.append(numbers)
-        return rows_of(numbers)
+        return [rows_of(numbers)]
+
+
+class Blocks:
+    """As Forward, for blocks of several batches: raises for one of more tokens than there is memory for."""
+
+    def __init__(self, pairs, memory_for=math.inf, error=MemoryError):
+        self.pairs, self.memory_for, self.error, self.asked, self.done = pairs, memory_for, error, [], []
+
+    def tokens(self, block):
+        return self.pairs.tokens(flat(block))
+
+    def __call__(self, block):
+        self.asked.append(block)
+        if self.tokens(block) > self.memory_for:
+            raise self.error()
+        self.done.append(block)
+        return [rows_of(batch) for batch in block]
 
 
 def rows_of(numbers):
@@ -361,14 +380,15 @@ def test_what_the_failed_pass_held_is_gone_before_the_next():
     """Even what only the garbage collector frees, such as a frame that keeps its own error."""
     held = []
 
-    def forward(numbers):
+    def forward(block):
+        (numbers,) = block
         assert not any(reference() is not None for reference in held)
         activations = torch.ones(100)
         held.append(weakref.ref(activations))
         if len(numbers) > 1:
             kept = allocator("can't allocate memory")()
             raise kept
-        return rows_of(numbers)
+        return [rows_of(numbers)]
 
     gc.disable()  # it might come by itself just in time
     try:
@@ -376,6 +396,65 @@ def test_what_the_failed_pass_held_is_gone_before_the_next():
     finally:
         gc.enable()
     assert not errors and torch.equal(rows, rows_of(range(4))) and len(held) == 2 + 4
+
+
+# ------------------------------------------------------------------------------------------------------------- blocks
+
+
+@pytest.mark.usefixtures("quick_collections")
+@drawn
+@given(LENGTHS, BUDGETS, st.integers(0, 9000))
+def test_a_block_is_full_and_never_over_its_tokens_unless_it_is_one_batch(lengths, max_tokens, tokens):
+    pairs = Lengths(lengths)
+    forward, budget = Blocks(pairs), TokenBudget(max_tokens, tokens)
+    rows, errors = run(pairs, 2, budget, forward)
+    assert not errors and torch.equal(rows, rows_of(range(len(pairs))).reshape(-1, 2))
+    assert flat(forward.asked) == token_budget_batches(lengths, max_tokens, padded=False)  # as without blocks
+    assert all(forward.tokens(block) <= tokens or len(block) == 1 for block in forward.asked)
+    for block, after in zip(forward.asked, forward.asked[1:]):
+        assert forward.tokens(block) + pairs.tokens(after[0]) > tokens
+    assert budget == TokenBudget(max_tokens, tokens)
+
+
+def test_without_a_block_each_batch_goes_alone():
+    forward = Blocks(Lengths([1] * 10))
+    run(forward.pairs, 2, TokenBudget(3), forward)
+    assert [len(block) for block in forward.asked] == [1] * 4
+
+
+def test_a_block_is_halved_before_its_batches_and_stays_so():
+    """Four batches of 100 tokens, memory for 250, then for one batch, then for half a batch."""
+    pairs, out_of_memory = Lengths([50] * 8), allocator("can't allocate memory")
+    for memory_for, sizes, left in [
+        (250, [[2, 2, 2, 2], [2, 2], [2, 2]], (100, 200)),
+        (100, [[2, 2, 2, 2], [2, 2], [2], [2], [2], [2]], (100, 100)),
+        (50, [[2, 2, 2, 2], [2, 2], [2], [1, 1], *[[1]] * 8], (50, 50)),
+    ]:
+        forward, budget = Blocks(pairs, memory_for, out_of_memory), TokenBudget(100, 400)
+        rows, errors = run(pairs, 2, budget, forward)
+        assert not errors and torch.equal(rows, rows_of(range(8)))
+        assert [[len(batch) for batch in block] for block in forward.asked] == sizes
+        assert (budget.max_tokens, budget.block) == left
+        again = Blocks(pairs, memory_for)
+        run(pairs, 2, budget, again)
+        assert again.asked == again.done
+
+
+@pytest.mark.usefixtures("quick_collections")
+@drawn
+@given(LENGTHS, BUDGETS, st.integers(0, 9000), st.integers(1, 9000))
+def test_whatever_the_memory_for_blocks_what_fits_is_computed_once(lengths, max_tokens, tokens, memory_for):
+    forward, told, budget = Blocks(Lengths(lengths), memory_for), [], TokenBudget(max_tokens, tokens)
+    rows, errors = run(forward.pairs, 2, budget, forward, told.append)
+    fit = [number for number, length in enumerate(lengths) if length <= memory_for]
+    assert sorted(flat(flat(forward.done))) == fit and set(errors) == set(range(len(lengths))) - set(fit)
+    assert torch.equal(rows[fit], rows_of(fit).reshape(-1, 2)) and rows[list(errors)].isnan().all()
+    assert sum(told) == len(lengths)
+    failed = [block for block in forward.asked if block not in forward.done]
+    halved, alone = [block for block in failed if len(block) > 1], [flat(b) for b in failed if len(b) == 1]
+    assert budget.block <= tokens / 2 ** len(halved)
+    assert budget.max_tokens <= max_tokens / 2 ** sum(len(batch) > 1 for batch in alone)
+    assert any(len(batch) > 1 for batch in alone) or budget.max_tokens == max_tokens  # no batch before the block
 
 
 # -------------------------------------------------------------------------------------------------------- real limits

@@ -40,9 +40,7 @@ def as_dicts(results):
 def rungs_of(checkpoint, max_tokens=planning.MAX_TOKENS):
     """(rung, predicted bytes) of the whole ladder of a checkpoint or a name."""
     subject = planning.described(checkpoint)
-    precisions = list(dict.fromkeys([subject.precision, "int8"]))
-    rungs = planning.ladder(precisions, subject.attention, max_tokens, subject.config.max_position_embeddings)
-    return [(rung, subject.total(rung)) for rung in rungs]
+    return [(rung, subject.total(rung)) for rung in planning.ladder(subject, max_tokens)]
 
 
 def named(error):

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch.nn import Module, Parameter
 from transformers import BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -70,9 +71,7 @@ def stream_layers(folder, *, dtype=None, attention="sdpa", device="cpu", block=N
         raise ValueError(f"block {block!r}: give the number of tokens that pass a layer together, 1 or more")
     waiting = size_of(WAITING[device.type] if waiting is None else waiting)
     with tight_heap():
-        name, (folder, config, dtype) = str(folder), stored(door.find(folder), dtype)
-    if dtype == torch.int8 and device.type != "cpu":
-        raise ValueError(f"int8 runs on CPUs only, device is {device}: stream fp16 there")
+        name, (folder, config, dtype) = str(folder), stored(door.find(folder), dtype, device)
     config._attn_implementation = attention
     with tight_heap():
         shelf = Shelf(folder, config, dtype, device)
@@ -89,7 +88,7 @@ def size_of(waiting):
     return 0 if type(waiting) is int and waiting == 0 else parse_size(waiting)
 
 
-def stored(folder, dtype):
+def stored(folder, dtype, device="cpu"):
     """(folder, config, dtype) of weights that can be streamed in `dtype`; for int8 they may be stored anew first."""
     config = door.read_config(folder)
     kept = door.KEPT.get(config.zsc_format, torch.float32)
@@ -97,6 +96,8 @@ def stored(folder, dtype):
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
     if kept == torch.int8 and dtype not in (None, torch.int8):
         raise CheckpointError(f"{folder.name} is stored in int8 and runs in it: leave out dtype {dtype}")
+    if torch.int8 in (dtype, kept) and torch.device(device).type != "cpu":
+        raise ValueError(f"int8 runs on CPUs only, device is {device}: stream fp16 there")
     if dtype == torch.int8 and kept != torch.int8:
         folder = door.stored_as(folder, torch.int8)
         return folder, door.read_config(folder), dtype
@@ -551,7 +552,8 @@ def dispatch(folder, *, max_memory=None, offload_folder=None, dtype=torch.float3
     `max_memory` says how much of each there is, such as {0: "2GB", "cpu": "200MB"}, as accelerate takes it; without it
     a GPU's memory is used first, and where there is no GPU the layers are on disk, the rest in memory. Layers on disk
     are copied to `offload_folder`, or to a temporary one that goes with the model. A layer is never split.
-    Raises CheckpointError as `load` does, and for a folder that is stored in int8 or fp16.
+    Raises CheckpointError as `load` does, and for a folder that is stored in int8 or fp16; ValueError when `max_memory`
+    leaves all of it on disk, which accelerate cannot do.
     """
     import accelerate  # only here: nothing else needs it
 
@@ -563,16 +565,19 @@ def dispatch(folder, *, max_memory=None, offload_folder=None, dtype=torch.float3
         model = BertForSequenceClassification(config)
     whole = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
     spare = None if offload_folder else tempfile.TemporaryDirectory(prefix="zsc_utils-offload-")
-    with redirect_stderr(io.StringIO()):  # a bar for each tensor
-        model = accelerate.load_checkpoint_and_dispatch(
-            model.eval(),
-            str(folder),
-            device_map="auto" if max_memory or torch.cuda.is_available() else whole,
-            max_memory=max_memory,
-            no_split_module_classes=["BertLayer"],
-            offload_folder=str(offload_folder or spare.name),
-            dtype=dtype,
-        )
+    try:
+        with redirect_stderr(io.StringIO()):  # a bar for each tensor
+            model = accelerate.load_checkpoint_and_dispatch(
+                model.eval(),
+                str(folder),
+                device_map="auto" if max_memory or torch.cuda.is_available() else whole,
+                max_memory=max_memory,
+                no_split_module_classes=["BertLayer"],
+                offload_folder=str(offload_folder or spare.name),
+                dtype=dtype,
+            )
+    except SafetensorError as error:  # its words: device disk is invalid
+        raise ValueError(f"max_memory {max_memory!r}: too little for anything to stay in memory; give more") from error
     model.offload_folder = spare  # lives as long as the model
     entailment_id, contradiction_id = door.label_ids(folder, config)
     tokenizer = door.read_tokenizer(folder, config)

@@ -29,7 +29,7 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
 HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
-HOLES = {"fp32": 1, "fp16": 1, "bf16": 1, "int8": 2}  # in the heap, each as large as a chunk's widest tensor in fp32
+HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
 WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one that was asked for
@@ -60,7 +60,7 @@ class Rung:
             "activations": self.activations(config) + inference.WORKSPACE * torch.get_num_threads(),
             "kernels of oneDNN": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
-            "heap": HEAP + HOLES[self.precision] * self.chunk * config.intermediate_size * 4,
+            "heap": HEAP + (self.precision == "int8") * HOLES * self.chunk * config.intermediate_size,
         }
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)

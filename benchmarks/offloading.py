@@ -1,0 +1,82 @@
+"""A model in memory, on disk by accelerate, and streamed by us, side by side on base-shape; in one run.
+
+python benchmarks/offloading.py [--output offloading.json]. 40 headlines x 12 labels, loading included, each in a fresh
+process, all taking turns: how far the process grew, and the seconds of the second call (the first, of one text, warms
+up). Medians are reported, and how far scores are from those of the model in memory in the same precision.
+"""
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import zsc_utils as zsc
+from zsc_utils import memory, offloading, samples
+
+TURNS = 3
+ENGINES = {
+    "all in memory": lambda: zsc.load("base-shape"),
+    "accelerate, layers on disk": lambda: offloading.dispatch("base-shape"),
+    "streamed": lambda: offloading.stream_layers("base-shape"),
+    "int8, all in memory": lambda: zsc.load("base-shape", dtype=torch.int8),
+    "int8, streamed": lambda: offloading.stream_layers("base-shape", dtype=torch.int8),
+}
+
+
+def classified(load):
+    """(seconds, {label: score} of each text) in a child."""
+    records = samples.test_set("topics_familiar")
+    texts, labels = [record["text"] for record in records[:40]], samples.topics(records)
+    classify = zsc.ZeroShotClassifier(load())
+    classify(texts[:1], labels[:1])
+    start = time.perf_counter()
+    results = classify(texts, labels)
+    seconds = time.perf_counter() - start
+    return seconds, [dict(zip(result["labels"], result["scores"])) for result in results]
+
+
+def furthest(scores, others):
+    return max(abs(one[label] - other[label]) for one, other in zip(scores, others) for label in one)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "offloading.json")
+    arguments = parser.parse_args()
+    offloading.stream_layers("base-shape", dtype=torch.int8)  # stores it in int8, once and for all
+    peaks = {name: [] for name in ENGINES}
+    with tqdm(total=TURNS * len(ENGINES)) as bar:
+        for _ in range(TURNS):
+            for name, load in ENGINES.items():
+                bar.set_description(name)
+                peaks[name].append(memory.process_peak(classified, load))
+                bar.update()
+    beside = {name: peaks["int8, all in memory" if "int8" in name else "all in memory"] for name in ENGINES}
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    record = {
+        "processor": next(iter(re.findall(r"model name\s*: (.*)", info)), platform.machine()),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "bytes": {name: int(statistics.median(peak.total for peak in runs)) for name, runs in peaks.items()},
+        "seconds": {name: round(statistics.median(p.result[0] for p in runs), 2) for name, runs in peaks.items()},
+        # of the speed that the model in memory has in the same turn
+        "speed": {
+            name: round(statistics.median(b.result[0] / p.result[0] for p, b in zip(runs, beside[name])), 2)
+            for name, runs in peaks.items()
+        },
+        "furthest_score": {
+            name: furthest(beside[name][0].result[1], runs[0].result[1]) for name, runs in peaks.items()
+        },
+    }
+    arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+if __name__ == "__main__":
+    main()
