@@ -63,6 +63,8 @@ DECIDED = ENTRY.replace('"x"', '"it is big"\nfigure = "9"\nfound = "7"')
         ("confirmed", "7", dict(literally=False), False),
         ("refuted", "8", dict(literally=False), False),
         ("refuted", "8", dict(literally=False, noisy=True), True),
+        ("not testable here", "7", dict(literally=True, testable=False), True),
+        ("confirmed", "7", dict(literally=True, testable=False), False),
     ],
 )
 def test_a_measurement_decides_and_the_ledger_must_agree(tmp_path, monkeypatch, capsys, verdict, found, holds, agrees):
@@ -77,6 +79,12 @@ def test_a_measurement_decides_and_the_ledger_must_agree(tmp_path, monkeypatch, 
 def test_a_reader_s_own_checkpoint_may_differ_from_the_ledger(tmp_path, monkeypatch):
     monkeypatch.setenv("ZSC_CHECKPOINT", "mine")
     (tmp_path / "claims.toml").write_text(DECIDED.format("refuted"))
+    assert claims.decide("a", "8", literally=True, file=tmp_path / "claims.toml")
+
+
+def test_a_machine_may_have_what_the_ledger_s_lacked(tmp_path, monkeypatch):
+    monkeypatch.delenv("ZSC_CHECKPOINT", raising=False)
+    (tmp_path / "claims.toml").write_text(DECIDED.format("not testable here"))
     assert claims.decide("a", "8", literally=True, file=tmp_path / "claims.toml")
 
 

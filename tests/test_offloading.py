@@ -248,13 +248,9 @@ def test_of_the_words_only_those_present_are_read(folders, monkeypatch):
 def test_a_checkpoint_that_is_gone_leaves_no_open_file_and_no_thread(folders):
     def left():
         gc.collect()
-        files = [
-            os.readlink(f"/proc/self/fd/{n}")
-            for n in os.listdir("/proc/self/fd")
-            if os.path.islink(f"/proc/self/fd/{n}")
-        ]
-        threads = [thread for thread in threading.enumerate() if thread.name.startswith("zsc_utils.offloading")]
-        return sum(str(folders["fp32"]) in file for file in files), len(threads)
+        maps = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        threads = [thread.name for thread in threading.enumerate()]
+        return sum(str(folders["fp32"]) in name for name in maps), sum("zsc_utils" in name for name in threads)
 
     before = left()
     streamed = stream_layers(folders["fp32"], waiting=0)
@@ -334,7 +330,7 @@ def test_a_file_that_is_changed_or_deleted_under_a_stream_is_named(own):
         file.write_bytes(before)
 
 
-@pytest.mark.parametrize("call", [0, 5, 40, 60])
+@pytest.mark.parametrize("call", [0, 5, 25, 50])
 def test_a_disk_that_fails_is_named_and_may_recover(folders, monkeypatch, call):
     """The rows of the words are read first, then tensors of layers, ahead."""
     streamed, calls, read = stream_layers(folders["fp32"]), [], os.preadv
@@ -378,6 +374,34 @@ def test_an_interrupted_pass_does_not_spoil_the_next(folders, monkeypatch, name,
     for _ in range(2):
         assert torch.equal(streamed_logits(streamed), expected)
     assert all(t.is_meta for t in streamed.model.shelf.layer.parameters())
+
+
+def test_a_read_under_way_when_a_pass_is_interrupted_does_not_spoil_the_next(folders, monkeypatch):
+    streamed, read = stream_layers(folders["fp32"]), os.preadv
+    expected = streamed_logits(streamed)
+
+    def slow(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.003)
+        return read(*arguments)
+
+    monkeypatch.setattr(offloading.os, "preadv", slow)
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "feed_forward_part", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            streamed_logits(streamed)
+    assert torch.equal(streamed_logits(streamed), expected)
+
+
+def test_a_read_ahead_for_a_next_block_that_failed_is_tried_again(folders, monkeypatch):
+    streamed, read = stream_layers(folders["fp32"]), os.preadv
+    expected, shelf = streamed_logits(streamed), streamed.model.shelf
+    shelf.coming[1].result()
+    with monkeypatch.context() as patch:
+        patch.setattr(offloading.os, "preadv", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "once")))
+        shelf.coming = shelf.visits[0], shelf.reader.submit(shelf.read, shelf.visits[0])
+        assert shelf.coming[1].exception()
+    assert offloading.os.preadv is read and torch.equal(streamed_logits(streamed), expected)
 
 
 MATRIX = "bert.encoder.layer.1.output.dense.weight"
@@ -517,20 +541,20 @@ def test_int8_rows_that_are_not_packed_give_the_same_numbers(tokens):
 # ------------------------------------------------------------------------------------------------------- accelerate
 
 
-@pytest.mark.parametrize("max_memory, places", [(None, {"cpu", "disk"}), ("room", {"cpu", "disk"})])
-def test_accelerate_gives_the_same_scores_and_takes_its_files_with_it(folders, max_memory, places):
-    layer = 4 * sum(memory.parameters(zsc.load(folders["fp32"]).model.config).values())
-    dispatched = offloading.dispatch(folders["fp32"], max_memory=max_memory and {"cpu": layer * 3 // 4})
-    found = dispatched.model.hf_device_map
-    assert set(found.values()) == places
-    layers = [place for name, place in found.items() if "layer." in name]
-    assert max_memory is None or set(layers) == {"cpu", "disk"}
+@pytest.mark.parametrize("share", [None, 0.9])
+def test_accelerate_gives_the_same_scores_and_takes_its_files_with_it(folders, share):
+    """By itself with all layers on disk; with memory for most of the weights, twice the largest layer less."""
+    whole = (folders["fp32"] / "model.safetensors").stat().st_size
+    dispatched = offloading.dispatch(folders["fp32"], max_memory=share and {"cpu": int(share * whole)})
+    places = dispatched.model.hf_device_map
+    layers = {place for name, place in places.items() if name.startswith("bert.encoder")}
+    assert layers == ({"cpu", "disk"} if share else {"disk"}) and places["bert.embeddings"] == "cpu"
     expected = scores(zsc.ZeroShotClassifier(folders["fp32"])(TEXTS, LABELS))
     for one, other in zip(scores(zsc.ZeroShotClassifier(dispatched)(TEXTS, LABELS)), expected):
         assert one == pytest.approx(other, abs=1e-6)
     scratch = dispatched.model.offload_folder.name
     assert os.listdir(scratch)
-    del dispatched, found
+    del dispatched
     gc.collect()
     assert not os.path.exists(scratch)
 

@@ -12,9 +12,9 @@ from conftest import ORACLE
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
-from zsc_utils import inference, memory, quantization, samples
+from zsc_utils import inference, memory, offloading, quantization, samples
 from zsc_utils import plan as planning
-from zsc_utils.batching import token_budget_batches
+from zsc_utils.batching import TokenBudget, next_block, token_budget_batches
 
 MB = 10**6
 LABELS = ["财经", "体育", "军事", "旅游", "教育", "科技", "娱乐", "健康", "房产", "汽车", "美食", "天气"]
@@ -134,23 +134,116 @@ def test_a_bill_has_weights_workspace_and_tokenizer(oracle):
     assert 4 * smaller["kernels of oneDNN"] == bill["kernels of oneDNN"]
 
 
+@pytest.mark.parametrize("block, waiting", [(4096, True), (3072, True), (3072, False), (700, True)])
+@pytest.mark.parametrize("positions", [512, 300, 40])
+@pytest.mark.parametrize("max_tokens", [1024, 512, 100])
+def test_no_block_takes_more_than_its_bill(block, waiting, positions, max_tokens):
+    config, rng = toy_config(positions=positions), random.Random(max_tokens)
+    rung = planning.Rung("fp32", "sdpa", max_tokens, 128, block, waiting)
+    bill, blocks = rung.activations(config) + rung.waiting_bytes(config), []
+    for low in (1, positions // 8, 65 if positions > 65 else 33):
+        lengths = [rng.randint(low, rng.choice([low, positions])) for _ in range(150)]
+        waiting_batches = token_budget_batches(lengths, max_tokens, padded=False)[::-1]
+        while waiting_batches:
+            batches = next_block(waiting_batches, lengths, TokenBudget(max_tokens, block))
+            blocks.append([groups_of([lengths[number] for number in batch]) for batch in batches])
+    options = {"chunk": 128, "waiting": "1GB" if waiting else 0}
+    assert max(offloading.predict(config, groups, **options).peak_activations for groups in blocks) <= bill
+
+
+@pytest.mark.parametrize("block", [4096, 3072])
+def test_batches_that_are_filled_up_to_twice_their_tokens_are_on_the_bill(block):
+    config, rung = toy_config(heads=12, head_size=64), planning.Rung("fp32", "sdpa", 100, 128, block)
+    batches = [[(1, 65)]] * (block // 65)
+    bill = rung.activations(config) + rung.waiting_bytes(config)
+    assert offloading.predict(config, batches, chunk=128, waiting="1GB").peak_activations <= bill
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_bill_of_streamed_layers_has_what_is_in_memory_of_them(precision):
+    rung = planning.Rung(precision, "sdpa", 512, 128, 3072)
+    streamed = offloading.stream_layers(ORACLE, dtype=torch.int8 if precision == "int8" else None)
+    model = streamed.model
+    places = [t for paths in model.shelf.places.values() for own in paths.values() for t in own.values()]
+    small = [t for name, t in model.state_dict().items() if not t.is_meta and "encoder" not in name]
+    words = model.bert.embeddings.word_embeddings.scale
+    in_memory = sum(t.nbytes for t in places + small) + (0 if words is None else words.nbytes)
+    bill = rung.bill(model.config, "vocab.txt")["weights"]
+    assert in_memory <= bill <= in_memory + (0 if precision == "fp32" else 30_000)
+
+
 # ------------------------------------------------------------------------------------------------------------ ladder
+
+
+def subject_of(config, attention="sdpa", **facts):
+    facts = {"mapped": None, "loaded": False, "streamed": 0, "beside": 0} | facts
+    return planning.Subject("toy", config, "fp32", attention, inference.CHUNK, "vocab.txt", **facts)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("positions", [512, 300, 40])
 @pytest.mark.parametrize("max_tokens", [10, 100, 512, 700, 1024, 5000])
 def test_each_rung_is_smaller_and_exact_ones_come_first(attention, positions, max_tokens):
-    config = toy_config(heads=12, positions=positions)
-    rungs = planning.ladder(["fp32", "int8"], attention, max_tokens, positions)
+    """Of layers in memory, and of those that are streamed, which in a model as small as this may take more."""
+    subject = subject_of(toy_config(heads=12, positions=positions), attention)
+    rungs = planning.ladder(subject, max_tokens)
     exact, lossy = ([rung for rung in rungs if rung.precision == p] for p in ("fp32", "int8"))
     assert rungs == exact + lossy and len(set(rungs)) == len(rungs)
     assert exact[0] == planning.Rung("fp32", attention, max_tokens, inference.CHUNK)
-    assert exact[-1].chunk == lossy[-1].chunk == 64
     for precision in (exact, lossy):
-        totals = [sum(rung.bill(config, "vocab.txt").values()) for rung in precision]
-        assert totals == sorted(totals, reverse=True)
-        assert [rung.max_tokens for rung in precision] == sorted((r.max_tokens for r in precision), reverse=True)
+        streamed = [rung for rung in precision if rung.block]
+        loaded = precision[: -len(streamed)]
+        assert not any(rung.block for rung in loaded) and loaded[-1].chunk == streamed[-1].chunk == 64
+        for part in (loaded, streamed):
+            totals = [subject.total(rung) for rung in part]
+            assert totals == sorted(totals, reverse=True)
+            assert [rung.max_tokens for rung in part] == sorted((r.max_tokens for r in part), reverse=True)
+            assert [rung.block for rung in part] == sorted((r.block for r in part), reverse=True)
+        assert [rung.waiting for rung in streamed] == sorted((r.waiting for r in streamed), reverse=True)
+    loaded = planning.ladder(replace(subject, loaded=True), max_tokens)
+    assert loaded == [rung for rung in rungs if not rung.block]  # weights that are in memory stay there
+
+
+@pytest.mark.parametrize("name", ["mini", "base-shape"])
+def test_of_models_that_matter_each_rung_is_smaller_than_the_one_before(name):
+    for precision in ("fp32", "int8"):
+        totals = [size for rung, size in rungs_of(name) if rung.precision == precision]
+        assert totals == sorted(set(totals), reverse=True)
+
+
+def test_layers_that_are_streamed_already_stay_so_and_get_smaller_blocks():
+    streamed = offloading.stream_layers(ORACLE, block=10_000)
+    ladder = rungs_of(streamed)
+    assert [rung.block for rung, _ in ladder] == [10_000, 4096, 3072]
+    assert {rung.precision for rung, _ in ladder} == {"fp32"} and all(rung.waiting for rung, _ in ladder)
+    for rung, size in ladder:
+        plan = planning.make(streamed, size)
+        assert plan.rung == rung and planning.realise(plan, streamed) is streamed
+    with pytest.raises(ValueError, match="too small") as error:
+        planning.make(streamed, "1MB", allow_lossy=True)
+    assert len(named(error)) == 1
+
+
+def test_a_streamed_checkpoint_takes_a_budget():
+    streamed = offloading.stream_layers(ORACLE, block=10_000)
+    rung, size = rungs_of(streamed)[1]
+    classify = zsc.ZeroShotClassifier(streamed, memory_budget=size)
+    assert classify.plan.rung == rung and classify.budget.block == rung.block == 4096
+    assert classify(TEXTS[0], LABELS)["labels"]
+
+
+def test_streamed_rungs_change_no_score(oracle):
+    expected = as_dicts(zsc.ZeroShotClassifier(oracle)(TEXTS, LABELS[:4]))
+    int8 = as_dicts(zsc.ZeroShotClassifier(quantization.quantize(oracle, "int8"))(TEXTS, LABELS[:4]))
+    subject, streamed = planning.described(ORACLE), [(r, size) for r, size in rungs_of(ORACLE) if r.block]
+    assert {rung.precision for rung, _ in streamed} == {"fp32", "int8"}
+    for rung, size in streamed:
+        checkpoint = planning.realise(planning.Plan(subject, size, rung, []), ORACLE)
+        assert checkpoint.name == str(ORACLE) and checkpoint.model.block == rung.block
+        assert (checkpoint.model.waiting > 0) == rung.waiting
+        classify = zsc.ZeroShotClassifier(checkpoint, max_tokens=rung.max_tokens)
+        for found, wanted in zip(as_dicts(classify(TEXTS, LABELS[:4])), expected if rung.precision == "fp32" else int8):
+            assert found == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mini", "base-shape", ORACLE])
@@ -327,23 +420,36 @@ def test_expected_counts_what_the_tokens_seen_bring_in_of_a_mapped_table():
     assert plan.expected == plan.predicted - table + 2 * window
     plan.look(torch.arange(plan.subject.config.vocab_size))
     assert plan.expected == plan.predicted
-    lossy = planning.make("base-shape", "150MB", allow_lossy=True)
+    streamed = planning.make("base-shape", "150MB")
+    assert streamed.rung.block and streamed.expected == streamed.predicted  # rows are read, nothing is mapped
+    lossy = planning.Plan(plan.subject, None, replace(plan.rung, precision="int8"), [])
     assert lossy.expected == lossy.predicted  # made while it is read, so not mapped
 
 
 @pytest.mark.parametrize("libc", [SimpleNamespace(), None])
 def test_a_system_without_mallopt_goes_without(monkeypatch, libc):
-    monkeypatch.setattr(planning.ctypes, "CDLL", lambda name: libc)
-    planning.give_back_freed_memory()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
+    memory.give_back_freed_memory()
+    with memory.tight_heap():
+        pass
 
 
-def test_freed_memory_is_given_back_only_under_a_budget(monkeypatch, oracle):
-    told = {}
-    monkeypatch.setattr(planning.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=told.__setitem__))
+def test_glibc_is_told_only_under_a_budget(monkeypatch, oracle):
+    told = []
+    libc = SimpleNamespace(mallopt=lambda *setting: told.append(setting), malloc_trim=lambda pad: told.append("trim"))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
     zsc.ZeroShotClassifier(oracle)
-    assert told == {}
+    assert told == []
+    with memory.tight_heap():
+        assert told == [(-3, 131_072), (-1, 131_072)]  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
+    assert told[2:] == [(-3, 8 << 20), (-1, 64 << 20)]
+    with pytest.raises(KeyError), memory.tight_heap():
+        raise KeyError
+    assert told[4:] == told[:4]
     zsc.ZeroShotClassifier(oracle, memory_budget="1GB")
-    assert told == {-1: 131_072, -3: 131_072}  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    assert told[8:] == told[:4]
+    memory.give_back_freed_memory()
+    assert told[12:] == ["trim"]
 
 
 # ------------------------------------------------------------------------------------------------------ budgets kept
@@ -360,20 +466,21 @@ def child(name, texts, labels, budget, lossy=False):
 
     def work():  # inside, so that it travels by value and the child need not import this file
         classify = zsc.ZeroShotClassifier(name, memory_budget=budget, allow_lossy=lossy)
-        labels_found = [result["labels"][0] for result in classify(texts, labels)]
-        return {key: getattr(classify.plan, key) for key in ("rung", "expected", "predicted", "measured")}, labels_found
+        results = classify(texts, labels)
+        return {key: getattr(classify.plan, key) for key in ("rung", "expected", "predicted", "measured")}, results
 
     return memory.process_peak(work)
 
 
 def kept(peak, budget):
-    """The best labels a child found, once its memory is what it was to be."""
-    facts, labels = peak.result
+    """The results of a child, once its memory is what it was to be."""
+    facts, results = peak.result
+    print(f"{facts['rung']}: {peak.total / MB:.1f} of {facts['predicted'] / MB:.1f} MB in {peak.seconds:.1f} s")
     assert peak.total <= facts["predicted"] <= memory.parse_size(budget)
-    assert facts["measured"] == pytest.approx(peak.total, rel=0.05)
+    assert facts["measured"] == pytest.approx(peak.total, rel=0.05, abs=3 * MB)
     # 10 %, or what a run may leave of its allowances for the heap and for kernels, which count where a model is small
     assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=8 * MB)
-    return labels
+    return results
 
 
 def everywhere():
@@ -398,20 +505,27 @@ def test_base_shape_keeps_budgets_and_answers_exactly(base_shape):
     assert rungs == {peak.result[0]["rung"]}  # so one run is for all of them, held to the smallest
     some = [0, *range(3, len(texts), 4)]  # of the unconstrained run, which is slow; scores do not depend on the others
     without = best(zsc.ZeroShotClassifier(base_shape)([texts[number] for number in some], LABELS))
-    found = kept(peak, budgets[0])
+    found = best(kept(peak, budgets[0]))
     assert [found[number] for number in some] == without
 
 
-def test_base_shape_keeps_a_fraction_of_its_size_where_int8_is_allowed(base_shape):
-    texts, budgets = everywhere(), ["180MB", "250MB"]
-    rungs = {planning.make("base-shape", budget, allow_lossy=True).rung for budget in budgets}
-    peak = child("base-shape", texts, LABELS, budgets[0], lossy=True)
-    assert rungs == {peak.result[0]["rung"]} and peak.result[0]["rung"].precision == "int8"
-    # beside int8 without a budget: random weights score labels so alike that fp32 says nothing of it
-    some = [0, *range(3, len(texts), 4)]
-    int8 = zsc.ZeroShotClassifier(zsc.load("base-shape", dtype=torch.int8))
-    found = kept(peak, budgets[0])
-    assert [found[number] for number in some] == best(int8([texts[number] for number in some], LABELS))
+def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape):
+    """Exact at 150 MB and at the smallest budget there is, and in int8 at the smallest of all: more than a block."""
+    texts, labels = sorted(everywhere(), key=len)[-14:], LABELS[:8]
+    with pytest.raises(ValueError, match="too small") as error:
+        planning.make("base-shape", "1MB")
+    exact, lossy = named(error)
+    offloading.stream_layers("base-shape", dtype=torch.int8)  # stored anew, if it was not before
+    rungs = []
+    for budget, allowed in [("150MB", False), (exact, False), (lossy, True)]:
+        peak = child("base-shape", texts, labels, budget, allowed)
+        rungs.append(peak.result[0]["rung"])
+        loaded = zsc.load("base-shape", dtype=torch.int8) if allowed else base_shape
+        without = as_dicts(zsc.ZeroShotClassifier(loaded)(texts[:4], labels))
+        for found, wanted in zip(as_dicts(kept(peak, budget)), without):
+            assert found == pytest.approx(wanted, abs=1e-6)
+    assert all(rung.block for rung in rungs) and [rung.precision for rung in rungs] == ["fp32", "fp32", "int8"]
+    assert planning.make("base-shape", "60MB", allow_lossy=True).rung in rungs
 
 
 def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape):
@@ -435,5 +549,5 @@ def test_mini_keeps_its_smallest_budgets(headlines, lossy, same):
     with pytest.raises(ValueError, match="too small") as error:
         planning.make("mini", "1MB", lossy)
     budget = named(error)[0]
-    found = kept(child("mini", texts, labels, budget, lossy), budget)
+    found = best(kept(child("mini", texts, labels, budget, lossy), budget))
     assert sum(a == b for a, b in zip(found, without)) >= same * len(texts)

@@ -96,7 +96,7 @@ class ZeroShotClassifier:
             self.plan, self.checkpoint, self.chunk = None, checkpoint, tokens and inference.filled(tokens)
             self.budget = TokenBudget(max_tokens or GPU_TOKENS, getattr(checkpoint.model, "block", 0))
             return
-        if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_plain(checkpoint.model):
+        if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_known(checkpoint.model):
             raise ValueError(
                 "memory_budget: modules of this model have hooks, so what it takes is not known. Remove them"
             )
@@ -322,6 +322,11 @@ def blocks(records, size):
         yield block
     if raised is not None:
         raise raised
+
+
+def is_known(model):
+    """Whether what a model takes can be predicted."""
+    return is_plain(model) or isinstance(model, StreamedModel)
 
 
 def is_plain(model):

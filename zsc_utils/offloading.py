@@ -66,6 +66,8 @@ def stream_layers(folder, *, dtype=None, attention="sdpa", device="cpu", block=N
     device = torch.device(device)
     if device.type not in BLOCK:
         raise ValueError(f"device {device}: layers are streamed to a CPU or to a CUDA device")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device}: torch finds no CUDA device here; leave it out to stream on the CPU")
     block = BLOCK[device.type] if block is None else block
     if type(block) is not int or block < 1:
         raise ValueError(f"block {block!r}: give the number of tokens that pass a layer together, 1 or more")
@@ -132,7 +134,7 @@ class WeightsFile:
 
     def status(self):
         status = os.fstat(self.handle)
-        return status.st_size, status.st_mtime_ns, status.st_nlink
+        return status.st_size, status.st_mtime_ns, status.st_nlink > 0
 
     def __contains__(self, name):
         return name in self.entries
@@ -282,7 +284,7 @@ class Shelf:
         coming, self.coming = self.coming, None
         if coming is not None:
             wait_for([coming[1]])  # it may be of no use, but it writes to the same place
-            if coming[0] == visit:
+            if coming[0] == visit and coming[1].exception() is None:  # an old fault may be over by now
                 return coming[1].result()
         return self.read(visit)
 
@@ -384,6 +386,8 @@ class StreamedModel(BertForSequenceClassification):
         real = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         if (real[:, 1:] & ~real[:, :-1]).any():
             raise ValueError("layers that are streamed take padding at the end only: set padding_side='right'")
+        if not real[:, 0].all():
+            raise ValueError("a row without a token has no class: leave it out")
         groups = [(1, length) for length in real.sum(1).tolist()]
         tokens = getattr(self.config, "feed_forward_tokens", None)  # of attention.chunk_feed_forward
         chunk = tokens and inference.filled(tokens)

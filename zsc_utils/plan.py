@@ -75,7 +75,7 @@ class Rung:
         largest = max(self.max_tokens, config.max_position_embeddings)
         if not self.waiting or self.block <= largest:
             return 0
-        batches = 2 * self.block // largest
+        batches = 2 * self.block // self.max_tokens + 1
         tokens = self.block - largest + batches * inference.STEP
         return tokens * config.hidden_size * DTYPES[self.precision].itemsize
 
