@@ -66,14 +66,14 @@ def stream_layers(folder, *, dtype=None, attention="sdpa", device="cpu", block=N
     device = torch.device(device)
     if device.type not in BLOCK:
         raise ValueError(f"device {device}: layers are streamed to a CPU or to a CUDA device")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device}: torch finds no CUDA device here; leave it out to stream on the CPU")
     block = BLOCK[device.type] if block is None else block
     if type(block) is not int or block < 1:
         raise ValueError(f"block {block!r}: give the number of tokens that pass a layer together, 1 or more")
     waiting = size_of(WAITING[device.type] if waiting is None else waiting)
     with tight_heap():
         name, (folder, config, dtype) = str(folder), stored(door.find(folder), dtype, device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device}: torch finds no CUDA device here; leave it out to stream on the CPU")
     config._attn_implementation = attention
     with tight_heap():
         shelf = Shelf(folder, config, dtype, device)
