@@ -10,6 +10,7 @@ takes it back. Of the word embeddings, the rows of the tokens that are present a
 import copy
 import io
 import json
+import math
 import os
 import tempfile
 import threading
@@ -117,12 +118,8 @@ class WeightsFile:
 
     def __init__(self, path):
         self.path = Path(path)
-        door.tensor_shapes(self.path)  # raises for what is no such file
         self.handle = os.open(self.path, os.O_RDONLY)
-        size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
-        header = json.loads(os.pread(self.handle, size, 8))
-        self.start = 8 + size
-        self.entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        self.start, self.entries = self.header()
         self.stamp = self.status()
 
     def __del__(self):
@@ -131,6 +128,27 @@ class WeightsFile:
 
     def __reduce__(self):
         return WeightsFile, (self.path,)
+
+    def header(self):
+        """(where the tensors begin, {name: its entry}), read without mapping the file: a limit on memory may forbid it.
+
+        Raises CheckpointError for what is no such file, or not as long as its tensors are.
+        """
+        try:
+            size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
+            if size > 100_000_000:
+                raise ValueError("no header")
+            entries = json.loads(os.pread(self.handle, size, 8))
+            entries.pop("__metadata__", None)
+            for entry in entries.values():
+                (start, end), dtype = entry["data_offsets"], DTYPES.get(entry["dtype"])
+                if dtype is not None and end - start != math.prod(entry["shape"]) * dtype.itemsize:
+                    raise ValueError("a tensor is not as long as its shape says")
+            if 8 + size + max(entry["data_offsets"][1] for entry in entries.values()) != self.status()[0]:
+                raise ValueError("it is not as long as its tensors")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{self.path} is broken or cut short: {error}. Fetch the checkpoint anew") from error
+        return 8 + size, entries
 
     def status(self):
         status = os.fstat(self.handle)
