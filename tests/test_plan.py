@@ -429,14 +429,13 @@ def test_expected_counts_what_the_tokens_seen_bring_in_of_a_mapped_table():
 @pytest.mark.parametrize("libc", [SimpleNamespace(), None])
 def test_a_system_without_mallopt_goes_without(monkeypatch, libc):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
-    memory.give_back_freed_memory()
     with memory.tight_heap():
         pass
 
 
 def test_glibc_is_told_only_under_a_budget(monkeypatch, oracle):
     told = []
-    libc = SimpleNamespace(mallopt=lambda *setting: told.append(setting), malloc_trim=lambda pad: told.append("trim"))
+    libc = SimpleNamespace(mallopt=lambda *setting: told.append(setting))
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
     zsc.ZeroShotClassifier(oracle)
     assert told == []
@@ -448,8 +447,6 @@ def test_glibc_is_told_only_under_a_budget(monkeypatch, oracle):
     assert told[4:] == told[:4]
     zsc.ZeroShotClassifier(oracle, memory_budget="1GB")
     assert told[8:] == told[:4]
-    memory.give_back_freed_memory()
-    assert told[12:] == ["trim"]
 
 
 # ------------------------------------------------------------------------------------------------------ budgets kept
@@ -477,10 +474,10 @@ def kept(peak, budget):
     facts, results = peak.result
     print(f"{facts['rung']}: {peak.total / MB:.1f} of {facts['predicted'] / MB:.1f} MB in {peak.seconds:.1f} s")
     assert peak.total <= facts["predicted"] <= memory.parse_size(budget)
-    assert facts["measured"] == pytest.approx(peak.total, rel=0.05, abs=3 * MB)
+    assert facts["measured"] == pytest.approx(peak.total, rel=0.05)
     # 10 %, or what a run may leave of its allowances for the heap and for kernels, which count where a model is small
-    if not facts["rung"].block:  # else nothing is mapped, and what is expected is the worst case
-        assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=8 * MB)
+    # while layers are streamed nothing is mapped, and what is expected is the worst block
+    assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=(12 if facts["rung"].block else 8) * MB)
     return results
 
 
@@ -512,7 +509,7 @@ def test_base_shape_keeps_budgets_and_answers_exactly(base_shape):
 
 def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape):
     """Exact at 150 MB and at the smallest budget there is, and in int8 at the smallest of all: more than a block."""
-    texts, labels = sorted(everywhere(), key=len)[-8:], LABELS[:8]
+    texts, labels = sorted(everywhere(), key=len)[-14:], LABELS[:8]
     with pytest.raises(ValueError, match="too small") as error:
         planning.make("base-shape", "1MB")
     exact, lossy = named(error)
@@ -532,7 +529,8 @@ def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape
 def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape):
     peak = child("base-shape", TEXTS, LABELS, "700MB")
     kept(peak, "700MB")
-    assert peak.result[0]["predicted"] > 1.05 * peak.total  # so that what is expected says more
+    facts = peak.result[0]  # what is expected says more than what is predicted
+    assert abs(facts["expected"] - peak.total) < (facts["predicted"] - peak.total) / 2
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ class ZeroShotClassifier:
 
     `memory_budget`, "300MB" or a number of bytes, is what the process may grow by, loading included, in anonymous and
     file-backed memory; `plan` says which levers keep it, and what is predicted and measured. Levers that change scores
-    (int8) are pulled only with `allow_lossy`. From then on glibc gives freed memory back, for the whole process. Raises
+    (int8) are pulled only with `allow_lossy`. From then on glibc keeps its heap small, for the whole process. Raises
     ValueError, naming the smallest budget that works, for one that is too small. A checkpoint that must be downloaded
     or converted first takes what that takes; what the caller holds, such as texts and results, is the caller's.
 

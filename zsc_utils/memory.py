@@ -638,20 +638,11 @@ def tight_heap():
 
 
 def map_blocks_from(size, trim):
-    glibc("mallopt", -3, size)  # M_MMAP_THRESHOLD of malloc.h
-    glibc("mallopt", -1, trim)  # M_TRIM_THRESHOLD: how much may lie free at the heap's end
-
-
-def give_back_freed_memory():
-    """Have glibc give the system what was freed and not used again, until it is needed."""
-    glibc("malloc_trim", 0)
-
-
-def glibc(name, *arguments):
-    """Call a function of glibc, where there is one."""
-    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
-    if function is not None:
-        function(*arguments)
+    """Have glibc map blocks from `size` bytes on, and let `trim` bytes lie free at its heap's end."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-3, size)  # M_MMAP_THRESHOLD of malloc.h
+        mallopt(-1, trim)  # M_TRIM_THRESHOLD
 
 
 def map_libraries():

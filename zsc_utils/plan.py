@@ -166,9 +166,9 @@ class Plan:
     process that held more before, it is read after each batch, and misses what was let go by then.
     """
 
-    def __init__(self, subject, budget, rung, rejected):
+    def __init__(self, subject, budget, rung, rejected, started=None):
         self.subject, self.budget, self.rung, self.rejected = subject, budget, rung, rejected
-        self.started, self.measured = resident("self"), None
+        self.started, self.measured = started or resident("self"), None
         self.seen = torch.zeros(subject.config.vocab_size, dtype=torch.bool)
 
     @property
@@ -254,14 +254,15 @@ def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
 
     Raises ValueError when none is, naming the smallest budget that works and its levers, and for a model on a GPU.
     """
+    started = resident("self")
     subject = described(checkpoint)
     rungs = ladder(subject, max_tokens or subject.max_tokens)
     if budget is None:
-        return Plan(subject, None, rungs[0], [])
+        return Plan(subject, None, rungs[0], [], started)
     budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == subject.precision]
     for number, rung in enumerate(allowed):
         if subject.total(rung) <= budget:
-            return Plan(subject, budget, rung, allowed[:number])
+            return Plan(subject, budget, rung, allowed[:number], started)
     raise ValueError(too_small(subject, budget, allowed, rungs))
 
 
