@@ -1,7 +1,7 @@
 # make run    the whole collection: executed, the ledger printed, pages written to build/site/
 # make test   the tests, and every notebook as a test
 # make lab    JupyterLab on the notebooks
-# make bench  engines for int8, answers that fewer bits cost, ways to batch, offloading, distilling (an hour), into benchmarks/*.json
+# make bench  engines for int8, answers that fewer bits cost, ways to batch, offloading, distilling, peers (over an hour), into benchmarks/*.json
 # make save   execute the notebooks and keep their outputs in notebooks/ (for authors)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -27,6 +27,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/batching.py
 	$(BIN)/python benchmarks/offloading.py
 	$(BIN)/python benchmarks/distil.py
+	$(BIN)/python benchmarks/peers.py
 
 save: $(READY)
 	env -u ZSC_CHECKPOINT $(BIN)/python scripts/run_notebooks.py --save

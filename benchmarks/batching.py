@@ -7,9 +7,7 @@ texts with the pipeline's best label. Of others that share says nothing here: ra
 
 import argparse
 import json
-import platform
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from machine import described
 from tqdm import tqdm
 
 import zsc_utils as zsc
@@ -91,11 +90,7 @@ def main():
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
                 bar.update()
     reference = best["pipeline, default"]
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    record = {
-        "processor": next(iter(re.findall(r"model name\s*: (.*)", info)), platform.machine()),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+    record = described() | {
         "seconds": {name: round(statistics.median(times), 2) for name, times in seconds.items()},
         "same": {
             name: sum(a == b for a, b in zip(answers, reference)) / len(reference)

@@ -5,10 +5,8 @@ each with the threads that torch uses; medians are reported.
 """
 
 import argparse
-import datetime
 import json
 import logging
-import platform
 import statistics
 import tempfile
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from machine import described
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import zsc_utils as zsc
@@ -83,24 +82,11 @@ def measure(found):
     return speeds, differences
 
 
-def cpu():
-    """The processor and the instructions that matter here."""
-    file = Path("/proc/cpuinfo")
-    info = file.read_text() if file.exists() else f"model name: {platform.machine()}"
-    field = {line.split(":")[0].strip(): line.split(":", 1)[1].strip() for line in info.splitlines() if ":" in line}
-    wanted = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"}
-    return {
-        "processor": field.get("model name", platform.machine()),
-        "instructions": sorted(wanted & set(field.get("flags", "").split())),
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "engines.json")
     arguments = parser.parse_args()
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    record = {"date": datetime.date.today().isoformat()} | cpu() | {"threads": torch.get_num_threads()} | versions
+    record = described() | {"onnxruntime": onnxruntime.__version__}
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         speeds, differences = measure(engines(Path(folder)))

@@ -7,13 +7,12 @@ up). Medians are reported, and how far scores are from those of the model in mem
 
 import argparse
 import json
-import platform
-import re
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from machine import described
 from tqdm import tqdm
 
 import zsc_utils as zsc
@@ -58,11 +57,7 @@ def main():
                 peaks[name].append(memory.process_peak(classified, load))
                 bar.update()
     beside = {name: peaks["int8, all in memory" if "int8" in name else "all in memory"] for name in ENGINES}
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    record = {
-        "processor": next(iter(re.findall(r"model name\s*: (.*)", info)), platform.machine()),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+    record = described() | {
         "bytes": {name: int(statistics.median(peak.total for peak in runs)) for name, runs in peaks.items()},
         "seconds": {name: round(statistics.median(p.result[0] for p in runs), 2) for name, runs in peaks.items()},
         # of the speed that the model in memory has in the same turn

@@ -411,7 +411,7 @@ def test_a_bar_counts_texts_and_reaches_their_number(oracle, capsys):
     bar = capsys.readouterr().err
     assert "classify" in bar and "4/4" in bar and "text" in bar
     assert max(shown(bar)) == 4 and shown(bar) == sorted(shown(bar))
-    list(classify.stream(iter(TEXTS), LABELS, progress=True))
+    list(classify.stream((text for text in TEXTS), LABELS, progress=True))
     bar = capsys.readouterr().err
     assert "classify: 4text" in bar and max(shown(bar)) == 4  # of how many, nobody knows
     list(classify.stream([*TEXTS[:3], None], LABELS, progress=True, start=2))

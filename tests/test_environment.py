@@ -23,7 +23,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # between the floors: the forward pass and the training, which levers may use, and the plan, which the classifier uses
 FLOORS = {"checkpoint": 1, "memory": 1, "inference": 1.5, "distillation": 1.5,
           "quantization": 2, "batching": 2, "attention": 2, "offloading": 2,
-          "plan": 2.5, "classifier": 3, "scaling": 3}  # fmt: skip
+          "plan": 2.5, "classifier": 3, "optimized_classifier": 3.5, "scaling": 3.5}  # fmt: skip
 SIDE = {"samples", "plots", "claims"}
 
 

@@ -18,10 +18,11 @@ from transformers.utils import output_capturing
 
 from zsc_utils import inference
 from zsc_utils import plan as planning
-from zsc_utils.attention import windows
+from zsc_utils.attention import use, windows
 from zsc_utils.batching import Pairs, TokenBudget, run, tokens_of
 from zsc_utils.checkpoint import Checkpoint
 from zsc_utils.offloading import StreamedModel, block_logits
+from zsc_utils.quantization import precision_of, quantize
 
 GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
 LONG_TEXTS = {"cut": None, "max": torch.amax, "mean": torch.mean}  # how the windows of a long text are combined
@@ -76,31 +77,42 @@ class ZeroShotClassifier:
 
     `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is.
 
+    Levers by hand: `precision` ("fp32", "bf16", "fp16", "int8"), `attention` ("sdpa", "eager", "sliding"), and
+    `offload`, True for layers that stay in their file and visit memory when they compute, False for never; all three
+    as they are, or as a budget needs them, if nothing is said. Without a budget nothing is pulled that was not asked
+    for.
+
     `memory_budget`, "300MB" or a number of bytes, is what the process may grow by, loading included, in anonymous and
     file-backed memory; `plan` says which levers keep it, and what is predicted and measured. Levers that change scores
-    (int8) are pulled only with `allow_lossy`. From then on glibc keeps its heap small, for the whole process. Raises
-    ValueError, naming the smallest budget that works, for one that is too small. A checkpoint that must be downloaded
-    or converted first takes what that takes; what the caller holds, such as texts and results, is the caller's.
+    (int8) are pulled only by hand, or with `allow_lossy`. From then on glibc keeps its heap small, for the whole
+    process. Raises ValueError, naming the smallest budget that works, for one that is too small. A checkpoint that must
+    be downloaded or converted first takes what that takes; what the caller holds, such as texts and results, is the
+    caller's.
 
     `max_tokens` is the most tokens of a batch (default: 1,024 on a CPU): memory hangs on it, scores do not. It is
     lowered when memory runs out, and the work goes on.
     """
 
-    def __init__(self, checkpoint="mini", *, memory_budget=None, allow_lossy=False, max_tokens=None):
+    def __init__(
+        self, checkpoint="mini", *, precision=None, attention=None, offload=None,
+        memory_budget=None, allow_lossy=False, max_tokens=None,
+    ):  # fmt: skip
         if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
             raise ValueError(f"max_tokens {max_tokens!r}: give the number of tokens in a batch, 1 or more")
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
         if memory_budget is None and isinstance(checkpoint, Checkpoint) and device_of(checkpoint.model).type != "cpu":
+            self.checkpoint = pulled_on_gpu(checkpoint, precision, attention, offload)
             tokens = getattr(checkpoint.model.config, "feed_forward_tokens", None)
-            self.plan, self.checkpoint, self.chunk = None, checkpoint, tokens and inference.filled(tokens)
+            self.plan, self.chunk = None, tokens and inference.filled(tokens)
             self.budget = TokenBudget(max_tokens or GPU_TOKENS, getattr(checkpoint.model, "block", 0))
             return
         if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_known(checkpoint.model):
             raise ValueError(
                 "memory_budget: modules of this model have hooks, so what it takes is not known. Remove them"
             )
-        self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens)
+        chosen = planning.Chosen(precision, attention, offload)
+        self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens, chosen)
         self.checkpoint = planning.realise(self.plan, checkpoint)
         self.budget, self.chunk = TokenBudget(self.plan.rung.max_tokens, self.plan.rung.block), self.plan.rung.chunk
 
@@ -329,6 +341,19 @@ def is_known(model):
     return is_plain(model) or isinstance(model, StreamedModel)
 
 
+def pulled_on_gpu(checkpoint, precision, attention, offload):
+    """A checkpoint on a GPU with the levers that were chosen by hand."""
+    if offload is not None:
+        raise ValueError(
+            f"offload {offload!r}: on a GPU give what offloading.stream_layers(..., device='cuda') returns"
+        )
+    if precision not in (None, precision_of(checkpoint)):
+        checkpoint = quantize(checkpoint, precision)
+    if attention not in (None, checkpoint.model.config._attn_implementation):
+        checkpoint = use(checkpoint, attention)
+    return checkpoint
+
+
 def is_plain(model):
     """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules.
 
@@ -355,7 +380,7 @@ def has_hooks(module):
 
 def bar(progress, records):
     """A progress bar that counts texts; it knows their number if they do."""
-    total = len(records) if hasattr(records, "__len__") else None
+    total = (length_hint(records) or None) if progress else None
     return tqdm(total=total, desc="classify", unit="text", disable=not progress)
 
 

@@ -14,13 +14,16 @@ import torch
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
+from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, load
 from zsc_utils.memory import format_size, parameters, parse_size, resident, tight_heap
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import int8_bytes, multiplies_plain_rows, precision_of, quantize
 
+HALVES = ("bf16", "fp16")
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
+LOADED_AS = DTYPES | {"int8": torch.int8}
 # what weights are once they are loaded, by how they are stored
 STORED = {"transformers": "fp32", "int8-rows": "fp32", "int8-v1": "int8", "fp16": "fp16", "bf16": "bf16"}
 MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings stay in their file
@@ -32,7 +35,7 @@ HEAP = 8_000_000  # what the allocator does not give back, and short-lived extra
 HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
-WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one that was asked for
+WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one asked for; more, if just written
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,19 @@ class Subject:
     loaded: bool
     streamed: int  # tokens of a block if its layers are streamed already
     beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
+    stored: int  # bytes of its weights' file
 
     def bill(self, rung):
         """Predicted bytes of a rung by what takes them."""
         bill = rung.bill(self.config, self.tokenizer)
-        if rung.block and self.beside and rung.precision == self.precision:
-            bill["a matrix as it is stored"] = 2 * self.config.hidden_size * self.config.intermediate_size
-        elif not rung.block and self.beside and (rung.precision != self.precision) == self.loaded:
+        halved = not self.loaded and rung.precision in HALVES and rung.precision != self.precision
+        widened = not self.loaded and self.beside and rung.precision == self.precision
+        if rung.block and (halved or widened):
+            size = 2 if widened else 4
+            bill["a matrix as it is stored"] = size * self.config.hidden_size * self.config.intermediate_size
+        elif not rung.block and halved:
+            bill["what they are made from"] = self.stored
+        elif not rung.block and (widened or (self.loaded and rung.precision != self.precision)):
             bill["what they are made from"] = self.beside
         return bill
 
@@ -153,8 +162,40 @@ class Subject:
 
     @property
     def precisions(self):
-        """Its own, and int8 where it can be had: of what is streamed already, no other is made."""
-        return [self.precision] if self.streamed else list(dict.fromkeys([self.precision, "int8"]))
+        """What it can be had in, its own first: bits do not come back, and what is streamed already stays as it is."""
+        made = {"fp32": [*HALVES, "int8"], "fp16": ["int8"], "bf16": ["int8"]}.get(self.precision, [])
+        return [self.precision, *([] if self.streamed else made)]
+
+    def check(self, chosen):
+        """Raise ValueError for a lever that was chosen by hand and cannot be pulled."""
+        if chosen.precision not in (None, *self.precisions):
+            what = f"layers that are streamed in {self.precision}" if self.streamed else f"what is in {self.precision}"
+            raise ValueError(
+                f"precision {chosen.precision!r}: {self.name!r} is {what}, and runs in {', '.join(self.precisions)}"
+            )
+        if chosen.attention not in (None, *ATTENTIONS):
+            raise ValueError(f"attention {chosen.attention!r}: choose one of {', '.join(ATTENTIONS)}")
+        if chosen.offload not in (None, True, False):
+            raise ValueError(f"offload {chosen.offload!r}: give True, False, or leave it to the plan")
+        if chosen.offload is not None and self.loaded and chosen.offload != bool(self.streamed):
+            where = "streamed" if self.streamed else "in memory"
+            raise ValueError(
+                f"offload {chosen.offload}: the layers of {self.name!r} are {where}; give its name or folder instead"
+            )
+        if chosen.attention == "sliding" and (chosen.offload or self.streamed):
+            raise ValueError("attention 'sliding' needs layers that are in memory: leave out offload")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Levers that were chosen by hand; None leaves one to the plan."""
+
+    precision: str | None = None
+    attention: str | None = None
+    offload: bool | None = None
+
+
+LEFT_TO_THE_PLAN = Chosen()
 
 
 class Plan:
@@ -202,30 +243,29 @@ class Plan:
 
     def __str__(self):
         budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"
-        lines = [f"{self.subject.name}, {budget}"]
-        lines += [line(f"  too much: {rung}", self.subject.total(rung)) for rung in self.rejected]
-        lines += [line(f"  chosen:   {self.rung}", self.predicted)]
-        lines += [line(f"    {what}", size) for what, size in self.bill.items()]
+        rows = {f"  too much: {rung}": self.subject.total(rung) for rung in self.rejected}
+        rows[f"  chosen:   {self.rung}"] = self.predicted
+        rows |= {f"    {what}": size for what, size in self.bill.items()}
         if self.measured is not None:
-            lines += [
-                line(f"  expected for the {self.seen.sum():,} tokens of the vocabulary that came up", self.expected)
-            ]
-            lines += [line("  measured", self.measured)]
-        return "\n".join(lines)
+            rows[f"  expected for the {self.seen.sum():,} tokens of the vocabulary that came up"] = self.expected
+            rows["  measured"] = self.measured
+        return f"{self.subject.name}, {budget}\n{table(rows)}"
 
 
-def line(what, size):
-    return f"{what:<70}{size / 1e6:>8.1f} MB"
+def table(rows):
+    """{what: bytes} as lines, in MB below each other."""
+    width = max(70, *map(len, rows))
+    return "\n".join(f"{what:<{width}}{size / 1e6:>8.1f} MB" for what, size in rows.items())
 
 
-def ladder(subject, max_tokens):
+def ladder(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
     """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, then, from a folder, layers
-    that are streamed for fewer and fewer tokens; and all that in int8.
+    that are streamed for fewer and fewer tokens; and all that in int8. Of these, the ones that have what was chosen.
 
     Sliding attention stays: another would give other scores.
     """
     longest, chunk = subject.config.max_position_embeddings, subject.chunk
-    lean = "sdpa" if subject.attention == "eager" else subject.attention
+    lean = chosen.attention or ("sdpa" if subject.attention == "eager" else subject.attention)
     streamed = [(min(max_tokens, tokens), min(chunk, part), *rest) for tokens, part, *rest in STREAMED]
     if subject.streamed:
         settings = [(max_tokens, chunk, subject.streamed, True)]
@@ -236,9 +276,14 @@ def ladder(subject, max_tokens):
             sizes.append(longest)
         settings = [(tokens, chunk) for tokens in sizes]
         settings += [(sizes[-1], size) for size in (128, 64) if size < chunk]
-        settings += [] if subject.loaded else list(dict.fromkeys(streamed))
-    rungs = list(dict.fromkeys(settled(precision, lean, *s) for precision in subject.precisions for s in settings))
-    eager = [Rung(subject.precision, subject.attention, *settings[0])] if subject.attention != lean else []
+        settings += [] if subject.loaded or lean == "sliding" else list(dict.fromkeys(streamed))
+    if chosen.offload is not None:
+        settings = [setting for setting in settings if (len(setting) > 2) == chosen.offload]
+    precisions = [p for p in subject.precisions if p in (subject.precision, "int8")]
+    precisions = [chosen.precision] if chosen.precision else precisions
+    rungs = list(dict.fromkeys(settled(precision, lean, *s) for precision in precisions for s in settings))
+    faster = not chosen.attention and subject.attention != lean
+    eager = [Rung(precisions[0], subject.attention, *settings[0])] if faster else []
     return eager + rungs
 
 
@@ -249,17 +294,20 @@ def settled(precision, attention, tokens, chunk, block=0, waiting=True):
     )
 
 
-def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None):
+def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None, chosen=LEFT_TO_THE_PLAN):
     """The Plan for a checkpoint or the name of one: the first rung whose bill is within the budget.
 
-    Raises ValueError when none is, naming the smallest budget that works and its levers, and for a model on a GPU.
+    Raises ValueError when none is, naming the smallest budget that works and its levers, for a model on a GPU, and for
+    a lever that was chosen by hand and cannot be pulled.
     """
     started = resident("self")
     subject = described(checkpoint)
-    rungs = ladder(subject, max_tokens or subject.max_tokens)
+    subject.check(chosen)
+    rungs = ladder(subject, max_tokens or subject.max_tokens, chosen)
     if budget is None:
         return Plan(subject, None, rungs[0], [], started)
-    budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == subject.precision]
+    kept = chosen.precision or subject.precision
+    budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == kept]
     for number, rung in enumerate(allowed):
         if subject.total(rung) <= budget:
             return Plan(subject, budget, rung, allowed[:number], started)
@@ -273,8 +321,8 @@ def described(checkpoint):
         folder = door.find(checkpoint)
         config, name, attention = door.read_config(folder), str(checkpoint), "sdpa"
         precision, mapped = STORED[config.zsc_format], MAPPED[config.zsc_format]
-        if config.zsc_format == "transformers" and (stored := door.stored_bytes(folder)) < weight_bytes(config, "fp32"):
-            mapped, beside = None, stored  # fewer bits in the file, widened while they are read
+        if config.zsc_format == "transformers" and door.stored_bytes(folder) < weight_bytes(config, "fp32"):
+            mapped, beside = None, door.stored_bytes(folder)  # fewer bits in the file, widened while they are read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
         if model.device.type != "cpu":
@@ -287,7 +335,8 @@ def described(checkpoint):
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
     loaded = isinstance(checkpoint, Checkpoint)
     chunk = min(chunk, inference.filled(getattr(config, "feed_forward_tokens", chunk)))
-    return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, streamed, beside)
+    stored = door.stored_bytes(folder)
+    return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, streamed, beside, stored)
 
 
 def too_small(subject, budget, allowed, rungs):
@@ -311,17 +360,18 @@ def realise(plan, checkpoint):
 
 
 def pulled(plan, checkpoint):
+    rung = plan.rung
     if not isinstance(checkpoint, Checkpoint):
-        lossy = {"dtype": torch.int8} if plan.rung.precision != plan.subject.precision else {}
-        if not plan.rung.block:
-            return load(checkpoint, **lossy)
-        room = 8 * plan.rung.block * plan.subject.config.hidden_size  # for all of them, filled up
-        waiting = room if plan.rung.waiting else 0
-        checkpoint = stream_layers(checkpoint, block=plan.rung.block, waiting=waiting, **lossy)
-        return replace(checkpoint, name=plan.subject.name)
-    if plan.rung.precision != precision_of(checkpoint):
-        checkpoint = quantize(checkpoint, plan.rung.precision)
-    if plan.rung.attention != checkpoint.model.config._attn_implementation:
-        checkpoint = replace(checkpoint, model=door.rebuilt(checkpoint.model, lambda *_: None))
-        checkpoint.model.config._attn_implementation = plan.rung.attention
+        options = {"attention": "sdpa" if rung.attention == "sliding" else rung.attention}
+        if rung.precision != plan.subject.precision:
+            options["dtype"] = LOADED_AS[rung.precision]
+        if rung.block:
+            room = 8 * rung.block * plan.subject.config.hidden_size  # for all of them, filled up
+            checkpoint = stream_layers(checkpoint, block=rung.block, waiting=room if rung.waiting else 0, **options)
+            return replace(checkpoint, name=plan.subject.name)
+        checkpoint = load(checkpoint, **options)
+    elif rung.precision != precision_of(checkpoint):
+        checkpoint = quantize(checkpoint, rung.precision)
+    if rung.attention != checkpoint.model.config._attn_implementation:
+        checkpoint = use(checkpoint, rung.attention)
     return checkpoint
