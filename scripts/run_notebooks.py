@@ -26,11 +26,10 @@ PAGE = """{% extends 'lab/index.html.j2' %}
 INDEX = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Zero-shot classification in little memory</title>
-<style>body{{max-width:60em;margin:2em auto;padding:0 1em;font-family:system-ui,sans-serif;line-height:1.5}}
-pre{{overflow-x:auto;font-size:.75em}}</style>
+<style>body{{max-width:60em;margin:2em auto;padding:0 1em;font-family:system-ui,sans-serif;line-height:1.5}}</style>
 <h1>Zero-shot classification in little memory</h1>
 <ol start="0">{notebooks}</ol>
-<h2>The ledger of claims</h2><pre>{ledger}</pre></html>
+<h2>The ledger of claims</h2>{ledger}</html>
 """
 
 
@@ -69,7 +68,12 @@ def execute(file, notebook, bar):
 def write_page(notebook, title, file):
     exporter = HTMLExporter(template_file="page.html.j2", extra_loaders=[DictLoader({"page.html.j2": PAGE})])
     body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    file.write_text(body.replace('.ipynb"', '.html"').replace(".ipynb#", ".html#"), encoding="utf-8")
+    file.write_text(linked(body), encoding="utf-8")
+
+
+def linked(page):
+    """A page whose links to notebooks lead to their pages."""
+    return page.replace('.ipynb"', '.html"').replace(".ipynb#", ".html#")
 
 
 def title_of(notebook):
@@ -115,11 +119,10 @@ def main():
                 nbformat.write(notebook, file)
             write_page(notebook, title_of(notebook), site / f"{file.stem}.html")
             entries.append(f'<li><a href="{file.stem}.html">{html.escape(title_of(notebook))}</a></li>')
-    ledger = claims.table(claims.read())
-    (site / "index.html").write_text(
-        INDEX.format(notebooks="".join(entries), ledger=html.escape(ledger)), encoding="utf-8"
-    )
-    print(f"\n{ledger}\n\nPages to open: {(site / 'index.html').resolve()}")
+    ledger = claims.read()
+    index = INDEX.format(notebooks="".join(entries), ledger=linked(claims.page(ledger)))
+    (site / "index.html").write_text(index, encoding="utf-8")
+    print(f"\n{claims.table(ledger)}\n\nPages to open: {(site / 'index.html').resolve()}")
 
 
 if __name__ == "__main__":

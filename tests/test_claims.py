@@ -1,5 +1,7 @@
 """The ledger is whole: every claim has one place that decides it, and its file cannot go wrong unseen."""
 
+import html
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -22,12 +24,41 @@ def test_each_claim_has_a_cell_of_its_own():
     assert max(Counter((claim.notebook, claim.cell) for claim in LEDGER).values()) == 1
 
 
-@pytest.mark.parametrize("claim", [c for c in LEDGER if c.verdict != "open"] or [None], ids=str)
-def test_a_decided_claim_is_decided_by_a_cell_that_exists(claim):
-    if claim is None:
-        pytest.skip("no claim is decided yet")
-    notebook = nbformat.read(NOTEBOOKS / f"{claim.notebook}.ipynb", as_version=4)
-    assert claim.cell in [cell.id for cell in notebook.cells]
+def cells():
+    """(notebook, cell) of the whole collection."""
+    for file in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for cell in nbformat.read(file, as_version=4).cells:
+            yield file.stem, cell
+
+
+def test_every_claim_is_decided_by_one_cell_which_checks_its_verdict():
+    deciding = {claim.id: [] for claim in LEDGER}
+    for notebook, cell in cells():
+        for claim in re.findall(r"(?<!\w)assert claims\.decide\(\s*\"([\w-]+)\"", cell.source):
+            deciding[claim].append((notebook, cell.id))
+        asked = len(re.findall(r"claims\.decide\(", cell.source))
+        assert asked == len(re.findall(r"assert claims\.decide\(", cell.source)), f"{cell.id} does not assert"
+    assert deciding == {claim.id: [(claim.notebook, claim.cell)] for claim in LEDGER}
+    assert "open" not in [claim.verdict for claim in LEDGER]
+
+
+# cells that say what the verdicts mean
+RULES = ["the-promise", "verdicts-explained", "padding-explained", "the-table-again", "draw-score"]
+
+
+def test_no_verdict_is_typed_anywhere_but_in_the_ledger():
+    verdicts = re.compile("|".join(claims.VERDICTS[1:]), re.IGNORECASE)
+    typed = [cell.id for _, cell in cells() if verdicts.search(cell.source)]
+    assert set(typed) <= set(RULES)
+    root = NOTEBOOKS.parent
+    said = [line for line in (root / "README.md").read_text("utf-8").splitlines() if verdicts.search(line)]
+    assert [line for line in said if claims.score(LEDGER) not in line] == [
+        "runs, everything is measured, and every claim ends confirmed, qualified, refuted, or not testable here."
+    ]
+
+
+def test_the_readme_shows_the_score():
+    assert claims.score(LEDGER) in (NOTEBOOKS.parent / "README.md").read_text("utf-8")
 
 
 def test_the_table_shows_every_claim_and_counts_the_decided():
@@ -35,7 +66,19 @@ def test_the_table_shows_every_claim_and_counts_the_decided():
     assert len(lines) == len(LEDGER) + 3
     assert all(claim.says in line for claim, line in zip(LEDGER, lines[2:]))
     decided = [claims.Claim("a", "1", "x", "refuted", "n", "c"), claims.Claim("b", "1", "y", "open", "n", "d")]
-    assert claims.table(decided).endswith("1 of 2 claims decided")
+    assert claims.table(decided).endswith("1 of 2 claims decided: 1 refuted")
+
+
+def test_the_page_has_every_claim_with_its_verdict_and_a_link_to_what_decides_it():
+    page = claims.page(LEDGER)
+    rows = page.split("<tr>")[1:]
+    for claim, row in zip(LEDGER, rows, strict=True):
+        assert html.escape(claim.says) in row and html.escape(claim.found) in row
+        assert f" {claim.verdict}</b>" in row and f'href="{claim.notebook}.ipynb"' in row
+    assert claims.score(LEDGER) in page
+    assert len({colour for _, colour in claims.SIGNS.values()}) == len(claims.VERDICTS) == len(claims.SIGNS)
+    sharp = claims.Claim("a", "1", "<b>", "refuted", "01_x", "c", found="x & y")
+    assert "&lt;b&gt;" in claims.page([sharp]) and "x &amp; y" in claims.page([sharp])
 
 
 ENTRY = '[[claims]]\nid = "a"\nsection = "1"\nsays = "x"\nverdict = "{}"\nnotebook = "n"\ncell = "c"\n'

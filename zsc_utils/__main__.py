@@ -51,20 +51,33 @@ def main(arguments=None):
     """Run the command; returns its exit status."""
     given = parser().parse_args(arguments)
     try:
-        return given.run(given)
+        status = given.run(given)
+        sys.stdout.flush()  # here, where an error can still be told
+        return status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return told("interrupted", INTERRUPTED)
     except (ValueError, TypeError) as error:  # CheckpointError is one
-        print(f"error: {error}", file=sys.stderr)
-        return WRONG_USE
+        return told(f"error: {error}", WRONG_USE)
     except BrokenPipeError:  # whoever read the results has enough, as `head` does
-        with suppress(OSError):
-            sys.stdout.close()
+        close_output()
         return 0
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_LINES
+        close_output()
+        return told(f"error: {error}", BAD_LINES)
+
+
+def told(message, status):
+    print(message, file=sys.stderr)
+    return status
+
+
+def close_output():
+    """Close standard output if it takes no more: Python would try once more when it ends, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            sys.stdout.close()
 
 
 def parser():
@@ -125,43 +138,40 @@ def classify(given):
     labels = check_labels(given.labels)
     if given.file != "-" and (not Path(given.file).exists() or Path(given.file).is_dir()):
         raise ValueError(f"{given.file}: no such file")
-    last = last_result(given, labels)
+    before = written(given, labels)
     classifier = ZeroShotClassifier(
         given.checkpoint, precision=given.precision, offload=given.offload,
         memory_budget=given.budget, allow_lossy=given.allow_lossy,
     )  # fmt: skip
-    start, bad, number = last.get("line", 0), 0, 0
-    options = dict(multi_label=given.multi_label, long_texts=given.long_texts, start=start, progress=not given.quiet)
-    with opened(given) as (source, target):
-        lines = Lines(source, given, last)
-        for result in classifier.stream(lines, labels, given.template, **options):
-            line = lines.waiting.popleft()
-            number, error = line.number, line.error or result.get("error")
-            if error:
-                bad += 1
-                tqdm.write(f"line {number}: {error}", file=sys.stderr)
-            found = {"error": error} if error else result
-            write(target, {"line": number, **line.given, **found}, given)
+    options = dict(multi_label=given.multi_label, long_texts=given.long_texts, progress=not given.quiet)
+    with nullcontext(sys.stdin.buffer) if given.file == "-" else open(given.file, "rb") as source:
+        lines = Lines(source, given, before)
+        results = classifier.stream(lines, labels, given.template, start=before.lines, **options)
+        with opened(given, before) as target:
+            bad = sum(write(lines.waiting.popleft(), result, target, given) for result in results)
+    if lines.read < before.lines:
+        raise ValueError(f"{given.file} has {lines.read} lines, {given.output} results of {before.lines}: no such run")
     if bad:
-        print(f"{bad} of {number - start} lines have no result", file=sys.stderr)
-    return BAD_LINES if bad else 0
+        print(f"{bad} of {lines.read - before.lines} lines have no result", file=sys.stderr)
+    return BAD_LINES if bad or before.bad else 0
 
 
 class Lines:
     """The texts of a source line by line, for a classifier's stream, which reads ahead; `waiting` has the Line of each
-    that has no result yet. Lines that `last` shows to be done are read only."""
+    that has no result yet. Lines that were done `before` are read only."""
 
-    def __init__(self, source, given, last):
-        self.source, self.given, self.last, self.waiting = source, given, last, deque()
+    def __init__(self, source, given, before):
+        self.source, self.given, self.before = source, given, before
+        self.waiting, self.read = deque(), 0
 
     def __iter__(self):
         is_json = self.given.jsonl or self.given.file.endswith(".jsonl")
         for number, raw in enumerate(self.source, 1):
             line = read_line(number, raw, self.given.field if is_json else None)
-            done = self.last.get("line", 0)
-            if number > done:
+            self.read = number
+            if number > self.before.lines:
                 self.waiting.append(line)
-            elif number == done and self.last.get("sequence", line.text) != line.text:
+            elif number == self.before.lines and self.before.last.get("sequence", line.text) != line.text:
                 raise ValueError(f"line {number} of {self.given.file} is another than when its result was written")
             yield line.text
 
@@ -178,68 +188,109 @@ def read_line(number, raw, name=None):
     try:
         text, kept = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"), {}
         if name is not None:
-            record = json.loads(text)
+            record = json.loads(text, parse_constant=refuse)
             text = record.get(name) if isinstance(record, dict) else record
             if isinstance(record, dict) and name not in record:
                 raise ValueError(f"the record has no field {name!r}")
             kept = {"id": record["id"]} if isinstance(record, dict) and "id" in record else {}
+            as_json(kept)  # raises for half a character
         check_text(text, "of this line")
-    except (ValueError, TypeError) as error:  # those of decoding and of JSON are ValueErrors
+    except (ValueError, TypeError, RecursionError) as error:  # those of decoding and of JSON are ValueErrors
         return Line(number, error=str(error))
     return Line(number, text, given=kept)
 
 
-@contextmanager
-def opened(given):
-    """(input, output) as binary files; the input is standard input for "-", the output standard output if not named."""
-    source = nullcontext(sys.stdin.buffer) if given.file == "-" else open(given.file, "rb")  # noqa: SIM115
-    target = open(given.output, "ab") if given.output else nullcontext(sys.stdout.buffer)  # noqa: SIM115
-    with source as lines, target as results:
-        yield lines, results
+def refuse(constant):
+    """NaN and its like, which Python reads and nobody else."""
+    raise ValueError(f"{constant} is no JSON")
 
 
-def write(target, result, given):
-    """Write one result as a line, at once."""
+def as_json(result):
+    return json.dumps(result, ensure_ascii=False).encode() + b"\n"
+
+
+def write(line, result, target, given):
+    """Write the result of a line at once, and tell the error if it has one; returns whether it has."""
+    error = line.error or result.get("error")
+    if error:
+        tqdm.write(f"line {line.number}: {error}", file=sys.stderr)
     try:
-        target.write(json.dumps(result, ensure_ascii=False).encode() + b"\n")
+        target.write(as_json({"line": line.number, **line.given, **({"error": error} if error else result)}))
         target.flush()
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except OSError as raised:
         more = "; make room, then go on with --resume" if given.output else ""
-        raise OSError(f"result of line {result['line']} cannot be written: {error}{more}") from error
+        raise OSError(f"result of line {line.number} cannot be written: {raised}{more}") from raised
+    return bool(error)
 
 
-def last_result(given, labels):
-    """The last result that the output holds whole, {} where nothing is to be resumed; a line cut short is removed.
+# -------------------------------------------------------------------------------------------------------------- resume
+
+
+@dataclass
+class Written:
+    """What an output holds: whole lines, how many of them have no result, their bytes, and the last of them."""
+
+    lines: int = 0
+    bad: int = 0
+    size: int = 0
+    last: dict = field(default_factory=dict)
+
+
+def written(given, labels):
+    """What is to be gone on with.
 
     Raises ValueError for an output that exists and is not resumed, or holds something else than results for `labels`.
     """
     if given.resume and not given.output:
         raise ValueError("--resume goes on with the file of --output: name it")
+    found = Written()
     if not given.output or not given.output.exists():
-        return {}
+        return found
+    if not given.output.is_file():
+        raise ValueError(f"{given.output} is no file: results go to a file, or to standard output")
     if not given.resume:
         raise ValueError(f"{given.output} exists: give --resume to go on with it, or another name")
-    count, last, whole = 0, b"{}", 0
-    with given.output.open("rb+") as file:
+    with given.output.open("rb") as file:
         for line in file:
-            if line.endswith(b"\n"):
-                count, last, whole = count + 1, line, whole + len(line)
-        if (result := as_result(last, count, labels)) is None:
-            raise ValueError(f"{given.output}: line {count} is no result for these labels; give another name")
-        file.truncate(whole)
-    return result
+            number, whole = found.lines + 1, line.endswith(b"\n")
+            begins = b'{"line": %d, "' % number
+            result = as_result(line, number, labels) if whole else None
+            if result is None and (whole or line[: len(begins)] != begins[: len(line)]):
+                raise ValueError(f"{given.output}: line {number} is no result for these labels; give another name")
+            if whole:
+                bad = found.bad + ("error" in result)
+                found = Written(number, bad, found.size + len(line), result)
+    return found
 
 
 def as_result(line, number, labels):
     """The result in a line of output; None if it is none, not the one of that `number`, or one for other labels."""
     try:
         result = json.loads(line)
-        fits = result.get("line", 0) == number and sorted(result.get("labels", labels)) == sorted(labels)
-    except (ValueError, AttributeError, TypeError):
+        of_labels = "error" in result or sorted(result["labels"]) == sorted(labels)
+        return result if result["line"] == number and of_labels else None
+    except (ValueError, KeyError, TypeError):
         return None
-    return result if fits else None
+
+
+@contextmanager
+def opened(given, before):
+    """The output as a binary file, after what was written before; standard output if none is named."""
+    if not given.output:
+        yield sys.stdout.buffer
+        return
+    try:
+        target = open(given.output, "ab")  # noqa: SIM115
+    except OSError as error:
+        raise ValueError(f"{given.output} cannot be written: {error}") from error
+    try:
+        target.truncate(before.size)  # a line that was cut short goes
+        yield target
+    finally:
+        with suppress(OSError):  # what could not be written was told; closing tries it once more
+            target.close()
 
 
 # ---------------------------------------------------------------------------------------------------------------- plan

@@ -1,7 +1,9 @@
 """The ledger: every claim of the article, where it is decided, and how."""
 
+import html
 import os
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +43,38 @@ def table(claims):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    decided = sum(c.verdict != "open" for c in claims)
-    return "\n".join([*lines, f"{decided} of {len(claims)} claims decided"])
+    return "\n".join([*lines, score(claims)])
+
+
+def score(claims):
+    """How many claims are decided, and how, in a sentence."""
+    counts = Counter(claim.verdict for claim in claims)
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS[1:] if counts[verdict])
+    decided = f"{len(claims) - counts['open']} of {len(claims)} claims decided"
+    return f"{decided}: {verdicts}" if verdicts else decided
+
+
+# by verdict: a sign and a colour, told apart in colour blindness
+SIGNS = {"open": ("?", "#999999"), "confirmed": ("✓", "#0072B2"), "qualified": ("≈", "#E69F00"),
+         "refuted": ("✗", "#D55E00"), "not testable here": ("–", "#666666")}  # fmt: skip
+
+
+def page(claims):
+    """The ledger as HTML: the table, each verdict with sign and colour, each notebook a link, and the score below."""
+    head = "".join(f"<th>{name}</th>" for name in ("§", "claim", "the article says", "verdict", "found", "in"))
+    body = "".join(page_row(claim) for claim in claims)
+    style = 'style="border-collapse:collapse;font-size:90%"'
+    return f'<table {style}><tr style="text-align:left">{head}</tr>{body}</table><p>{score(claims)}</p>'
+
+
+def page_row(claim):
+    """One claim as a row of HTML."""
+    sign, colour = SIGNS[claim.verdict]
+    verdict = f'<b style="color:{colour};white-space:nowrap">{sign} {claim.verdict}</b>'
+    link = f'<a href="{claim.notebook}.ipynb">{claim.notebook[:2]}</a>'
+    told = [html.escape(text) for text in (claim.section, claim.says, claim.figure)]
+    cells = [*told, verdict, html.escape(claim.found), link]
+    return "<tr>" + "".join(f'<td style="padding:.2em .6em;text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 
 def decide(claim_id, found, *, literally=False, in_part=False, testable=True, noisy=False, file=LEDGER):

@@ -141,14 +141,7 @@ class ZeroShotClassifier:
         """
         reading = Reading(multi_label, long_texts, window)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
-        if is_per_text(candidate_labels):
-            given = list(islice(candidate_labels, len(texts) + 1))
-            if len(given) != len(texts):
-                many = "fewer" if len(given) < len(texts) else "more"
-                raise ValueError(f"{many} lists of labels than the {len(texts)} texts: give one for each text")
-            sets = [self.own_labels(labels, hypothesis_template, number, window) for number, labels in enumerate(given)]
-        else:
-            sets = [self.label_set(candidate_labels, hypothesis_template, window)] * len(texts)
+        sets = self.label_sets(candidate_labels, len(texts), hypothesis_template, window)
         asked = list(zip(texts, sets))
         records = [Record(position, *pair) for position, pair in enumerate(dict.fromkeys(asked))]
         found = {}
@@ -196,6 +189,16 @@ class ZeroShotClassifier:
             yield self.record(position, text, next(sets, None), template, window)
         if left := length_hint(sets):  # 0 where nobody knows, and for the set that all share
             raise ValueError(f"{left} more lists of labels than texts: give one for each text")
+
+    def label_sets(self, labels, count, template, window=None):
+        """The LabelSet of each of so many texts; raises for what has no answer."""
+        if not is_per_text(labels):
+            return [self.label_set(labels, template, window)] * count
+        given = list(islice(labels, count + 1))
+        if len(given) != count:
+            many = "fewer" if len(given) < count else "more"
+            raise ValueError(f"{many} lists of labels than the {count} texts: give one for each text")
+        return [self.own_labels(labels, template, number, window) for number, labels in enumerate(given)]
 
     def label_set(self, labels, template, window=None):
         """The LabelSet of labels as they were given; raises for what has no answer, or no room in a window."""

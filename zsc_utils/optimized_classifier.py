@@ -1,10 +1,12 @@
 """The class that the article promises, working: a thin face of `ZeroShotClassifier`."""
 
+from itertools import islice
+
 import torch
 
 from zsc_utils.checkpoint import load
-from zsc_utils.classifier import ZeroShotClassifier, is_per_text
-from zsc_utils.quantization import check_engine, precision_of
+from zsc_utils.classifier import ZeroShotClassifier, check_texts, is_per_text
+from zsc_utils.quantization import check_engine, precision_of, quantize
 
 
 class OptimizedZeroShotClassifier:
@@ -26,10 +28,15 @@ class OptimizedZeroShotClassifier:
             precision = {"precision": "int8"} if use_quantization else {}
             self.classify = ZeroShotClassifier(model_path, **(precision | options))
             return
-        checkpoint = load(model_path, dtype=torch.float16)
+        checkpoint = load(model_path)
         if precision_of(checkpoint) == "int8":
             check_engine(device)
-        checkpoint.model.to(device)
+        if precision_of(checkpoint) == "fp32":
+            checkpoint = quantize(checkpoint, "fp16")
+        try:
+            checkpoint.model.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+            raise ValueError(f"device {device}: {error}") from error
         self.classify = ZeroShotClassifier(checkpoint, **options)
 
     def __repr__(self):
@@ -44,11 +51,12 @@ class OptimizedZeroShotClassifier:
         """
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ValueError(f"batch_size {batch_size!r}: give the number of texts to take together, 1 or more")
-        texts = [texts] if isinstance(texts, str) else texts
-        if batch_size is None or not isinstance(texts, list | tuple) or not texts:
-            return self.classify(texts, labels, **options)
-        results = []
-        for part in (slice(start, start + batch_size) for start in range(0, len(texts), batch_size)):
-            own = labels[part] if isinstance(labels, list | tuple) and is_per_text(labels) else labels
-            results += self.classify(texts[part], own, **options)
+        texts = check_texts([texts] if isinstance(texts, str) else texts)
+        per_text = is_per_text(labels)
+        labels = list(islice(labels, len(texts) + 1)) if per_text else labels
+        given = iter(labels) if per_text else labels  # all of it is checked before anything is computed
+        self.classify.label_sets(given, len(texts), options.get("hypothesis_template", "{}"), options.get("window"))
+        results, size = [], batch_size or len(texts)
+        for part in (slice(start, start + size) for start in range(0, len(texts), size)):
+            results += self.classify(texts[part], iter(labels[part]) if per_text else labels, **options)
         return results

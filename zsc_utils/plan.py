@@ -115,6 +115,14 @@ def streamed_bytes(config, precision):
     return weight_bytes(in_memory(config), precision) + extra
 
 
+def halved_bytes(config):
+    """Bytes beside those of a layer in 16 bits while it is streamed in fp32: where it is read to, a number has four
+    bytes, not two, and the part that computes stands there once more, in two."""
+    hidden, wide = config.hidden_size, config.intermediate_size
+    attention, feed_forward = 4 * hidden * (hidden + 1) + 2 * hidden, 2 * hidden * wide + wide + 3 * hidden
+    return 2 * (attention + feed_forward) + 2 * max(attention, feed_forward)
+
+
 def weight_bytes(config, precision):
     if precision == "int8":
         return int8_bytes(config)
@@ -143,9 +151,10 @@ class Subject:
         bill = rung.bill(self.config, self.tokenizer)
         halved = not self.loaded and rung.precision in HALVES and rung.precision != self.precision
         widened = not self.loaded and self.beside and rung.precision == self.precision
-        if rung.block and (halved or widened):
-            size = 2 if widened else 4
-            bill["a matrix as it is stored"] = size * self.config.hidden_size * self.config.intermediate_size
+        if rung.block and halved:
+            bill["a layer as it is stored"] = halved_bytes(self.config)
+        elif rung.block and widened:
+            bill["a matrix as it is stored"] = 2 * self.config.hidden_size * self.config.intermediate_size
         elif not rung.block and halved:
             bill["what they are made from"] = self.stored
         elif not rung.block and (widened or (self.loaded and rung.precision != self.precision)):
@@ -182,7 +191,7 @@ class Subject:
             raise ValueError(
                 f"offload {chosen.offload}: the layers of {self.name!r} are {where}; give its name or folder instead"
             )
-        if chosen.attention == "sliding" and (chosen.offload or self.streamed):
+        if chosen.attention == "sliding" and (chosen.offload or self.streamed) and self.attention != "sliding":
             raise ValueError("attention 'sliding' needs layers that are in memory: leave out offload")
 
 

@@ -3,6 +3,7 @@
 The colours are Okabe and Ito's, told apart in colour blindness. Sizes and fonts stand in notebooks/matplotlibrc.
 """
 
+import itertools
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,3 +54,32 @@ def stacked_bytes(axes, rows, unit=1e6):
     axes.invert_yaxis()
     axes.set(xlabel={1e6: "tensor bytes, MB", 1e9: "tensor bytes, GB"}[unit])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+
+MARKERS = "sD^v<>PXphd8"  # of peers, whose points lie close to each other
+
+
+def frontier(axes, record):
+    """Texts a second over process growth of each engine in a record of benchmarks/peers.py: ours named and joined where
+    nobody is better in both, peers by markers."""
+    points = {engine: (one["total"] / 1e6, one["texts_per_second"]) for engine, one in record["engines"].items()}
+    markers, heights = iter(MARKERS), itertools.cycle((7, -14))  # names above and below, or they would meet
+    for engine, place in points.items():
+        if engine.startswith("ours"):
+            axes.plot(*place, "o", color=ENGINES["ours"], markersize=9, zorder=3)
+            axes.annotate(engine, place, xytext=(2, next(heights)), textcoords="offset points")
+        else:
+            axes.plot(*place, next(markers), color=ENGINES["transformers"], markeredgecolor="black", label=engine)
+    edge = sorted(points[engine] for engine in best(points))
+    axes.plot(*zip(*edge), color=ENGINES["ours"], linewidth=1, linestyle=":")
+    top = 1.15 * max(speed for _, speed in points.values())
+    axes.set(xlabel="process growth, MB", ylabel="texts a second", xlim=(0, None), ylim=(0, top))
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def best(points):
+    """The names of points (memory, speed) that no other beats in one without losing in the other."""
+    return [
+        name for name, (size, speed) in points.items()
+        if not any(x <= size and y >= speed and (x, y) != (size, speed) for x, y in points.values())
+    ]  # fmt: skip
