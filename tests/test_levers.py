@@ -154,6 +154,7 @@ def test_another_attention_is_made_of_an_eager_checkpoint_without_a_budget():
     assert zsc.ZeroShotClassifier(eager, attention="sdpa").checkpoint.model.config._attn_implementation == "sdpa"
     half = zsc.ZeroShotClassifier(eager, precision="bf16")
     assert half.checkpoint.model.config._attn_implementation == half.plan.rung.attention == "eager"
+    assert precision_of(half.checkpoint) == half.plan.rung.precision == "bf16"
     assert eager.model.config._attn_implementation == "eager" and precision_of(eager) == "fp32"
 
 
