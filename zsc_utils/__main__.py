@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections import deque
@@ -50,9 +51,12 @@ are predicted. No weights are loaded. With --length and --labels also what one s
 def main(arguments=None):
     """Run the command; returns its exit status."""
     given = parser().parse_args(arguments)
+    if sys.stderr is None:  # closed; else the next file that is opened would get what is told
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         status = given.run(given)
-        sys.stdout.flush()  # here, where an error can still be told
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where an error can still be told
         return status
     except KeyboardInterrupt:
         return told("interrupted", INTERRUPTED)
@@ -74,7 +78,8 @@ def told(message, status):
 def close_output():
     """Close standard output if it takes no more: Python would try once more when it ends, and complain."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         with suppress(OSError):
             sys.stdout.close()
@@ -138,6 +143,8 @@ def classify(given):
     labels = check_labels(given.labels)
     if given.file != "-" and (not Path(given.file).exists() or Path(given.file).is_dir()):
         raise ValueError(f"{given.file}: no such file")
+    if not given.output and sys.stdout is None:
+        raise ValueError("standard output is closed: name a file with --output")
     before = written(given, labels)
     classifier = ZeroShotClassifier(
         given.checkpoint, precision=given.precision, offload=given.offload,
@@ -271,7 +278,7 @@ def as_result(line, number, labels):
         result = json.loads(line)
         of_labels = "error" in result or sorted(result["labels"]) == sorted(labels)
         return result if result["line"] == number and of_labels else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
