@@ -15,6 +15,9 @@ def table(record):
             f"{one['total'] / 1e6:.0f} MB | {one['texts_per_second']:.2f} | {one['speed']:.2f} | {one['agreement']:.1%}"
         )
         lines.append(f"| {engine} | {cells} |")
+    if other := record.get("ModelScope"):  # measured by itself, after the others
+        name, size = f"ModelScope's, on transformers {other['transformers']}", f"{other['total'] / 1e6:.0f} MB"
+        lines.append(f"| {name} | {size} | {other['texts_per_second']:.2f} | | |")
     return lines
 
 
