@@ -16,7 +16,7 @@ from zsc_utils.quantization import precision_of
 
 LABELS = ["财经", "体育", "军事", "旅游"]
 TEXTS = ["央行宣布下调利率", "国足客场一比零战胜对手，提前出线", "去看海", "A股" * 150]  # the last beyond a window
-PRECISIONS = ["fp32", "bf16", "fp16", "int8"]
+PRECISIONS = ["fp32", "fp16", "bf16", "int8"]
 # by how a folder is stored, what it can be had in
 MADE = {"fp32": PRECISIONS, "fp16": ["fp16", "int8"], "bf16": ["bf16", "int8"], "int8": ["int8"]}
 

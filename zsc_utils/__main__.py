@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from zsc_utils import batching, inference, memory
 from zsc_utils import checkpoint as door
+from zsc_utils import inference, memory, quantization
 from zsc_utils import plan as planning
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_labels, check_text
 
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+PRECISIONS = ("fp32", *quantization.PRECISIONS)
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
 
 DESCRIPTION = """Zero-shot classification of Chinese text in little memory.
@@ -34,7 +34,8 @@ A result is {"line", "sequence", "labels", "scores"}, best label first, with the
 line without an answer - empty, broken JSON, no UTF-8 - gives {"line", "error"}, is told on stderr, and the rest goes
 on. The exit status is 0 if every line has a result, 1 if one has none or the work broke off, 2 if it could not begin.
 
-A run that was interrupted goes on where it stopped: the same command with --resume. The results are the same.
+A run that was interrupted goes on where it stopped: the same command with --resume. The results are the same. That
+labels and lines are the same is checked; a template, a precision or a checkpoint must be kept the same by you.
 
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 150MB --output results.jsonl
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 150MB --output results.jsonl --resume
@@ -61,7 +62,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         return told("interrupted", INTERRUPTED)
     except (ValueError, TypeError) as error:  # CheckpointError is one
-        return told(f"error: {error}", WRONG_USE)
+        return told(f"error: {error}".replace("allow_lossy=True", "--allow-lossy"), WRONG_USE)
     except BrokenPipeError:  # whoever read the results has enough, as `head` does
         close_output()
         return 0
@@ -295,9 +296,11 @@ def opened(given, before):
     try:
         target.truncate(before.size)  # a line that was cut short goes
         yield target
-    finally:
+    except BaseException:
         with suppress(OSError):  # what could not be written was told; closing tries it once more
             target.close()
+        raise
+    target.close()
 
 
 # ---------------------------------------------------------------------------------------------------------------- plan
@@ -323,18 +326,17 @@ def bill_of_a_text(made, length, labels):
         raise ValueError(f"--length {length}: the model reads 1 to {longest} tokens")
     if labels < 1:
         raise ValueError(f"--labels {labels}: give 1 or more")
-    batches = batching.token_budget_batches([length] * labels, rung.max_tokens, padded=False)
+    together = min(labels, max(1, rung.max_tokens // length))  # of one length; a list of them could be a long one
+    batches = -(-labels // together)
     options = dict(attention=rung.attention, dtype=planning.DTYPES[rung.precision])
-    ours = inference.predict(
-        config, [(len(batches[0]), length)], chunk=rung.chunk, int8=rung.precision == "int8", **options
-    )
+    ours = inference.predict(config, [(together, length)], chunk=rung.chunk, int8=rung.precision == "int8", **options)
     whole = memory.predict(config, labels, length, **options)
     pairs = f"{labels} pair{'s' * (labels > 1)} of {length} tokens"
     rows = {
         "  activations of such a batch": ours.peak_activations,
         "  of all pairs in one batch through transformers' forward pass": whole.peak_activations,
     }
-    many = f"{len(batches)} batch{'es' * (len(batches) > 1)} of at most {len(batches[0])}"
+    many = f"{batches} batch{'es' * (batches > 1)} of at most {together}"
     return f"a text with {pairs}: {many}\n{planning.table(rows)}"
 
 

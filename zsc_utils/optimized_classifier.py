@@ -23,7 +23,10 @@ class OptimizedZeroShotClassifier:
     """
 
     def __init__(self, model_path, use_quantization=True, *, device=None, **options):
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except RuntimeError as error:
+            raise ValueError(f"device {device!r}: {error}") from error
         if device.type == "cpu":
             precision = {"precision": "int8"} if use_quantization else {}
             self.classify = ZeroShotClassifier(model_path, **(precision | options))

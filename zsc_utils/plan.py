@@ -8,7 +8,7 @@ which was measured once and for all (the constants below).
 import itertools
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -18,9 +18,8 @@ from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, load
 from zsc_utils.memory import format_size, parameters, parse_size, resident, tight_heap
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
-from zsc_utils.quantization import int8_bytes, multiplies_plain_rows, precision_of, quantize
+from zsc_utils.quantization import HALVES, int8_bytes, multiplies_plain_rows, precision_of, quantize
 
-HALVES = ("bf16", "fp16")
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
 LOADED_AS = DTYPES | {"int8": torch.int8}
@@ -376,8 +375,7 @@ def pulled(plan, checkpoint):
             options["dtype"] = LOADED_AS[rung.precision]
         if rung.block:
             room = 8 * rung.block * plan.subject.config.hidden_size  # for all of them, filled up
-            checkpoint = stream_layers(checkpoint, block=rung.block, waiting=room if rung.waiting else 0, **options)
-            return replace(checkpoint, name=plan.subject.name)
+            return stream_layers(checkpoint, block=rung.block, waiting=room if rung.waiting else 0, **options)
         checkpoint = load(checkpoint, **options)
     elif rung.precision != precision_of(checkpoint):
         checkpoint = quantize(checkpoint, rung.precision)
