@@ -14,7 +14,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PINS = PYPROJECT["dependencies"] + PYPROJECT["optional-dependencies"]["notebooks"]
+EXTRAS = PYPROJECT["optional-dependencies"]
+PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"]
 # where a dependency that is not imported by name is used; escapes keep these words from finding themselves
 USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
            "ruff": ("tests/test_environment.py", "\"-m\", \"ruff\""),
@@ -23,7 +24,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # between the floors: the forward pass and the training, which levers may use, and the plan, which the classifier uses
 FLOORS = {"checkpoint": 1, "memory": 1, "inference": 1.5, "distillation": 1.5,
           "quantization": 2, "batching": 2, "attention": 2, "offloading": 2,
-          "plan": 2.5, "classifier": 3, "optimized_classifier": 3.5, "scaling": 3.5}  # fmt: skip
+          "plan": 2.5, "classifier": 3, "records": 3.2, "optimized_classifier": 3.5, "scaling": 3.5}  # fmt: skip
 SIDE = {"samples", "plots", "claims"}
 
 
@@ -49,7 +50,7 @@ def test_the_pins_fit_together(tmp_path):
 
 @pytest.mark.parametrize("pin", PINS)
 def test_every_dependency_is_pinned_and_used(pin):
-    name, version = pin.split("==")
+    name, version = re.sub(r"\[.*?\]", "", pin).split("==")
     assert re.fullmatch(r"\d+(\.\d+)+", version)
     if name in USED_AS:
         file, use = USED_AS[name]

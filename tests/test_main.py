@@ -23,7 +23,7 @@ from transformers import BertForSequenceClassification
 import zsc_utils as zsc
 from zsc_utils import __main__ as command
 from zsc_utils import checkpoint as door
-from zsc_utils import classifier, inference, memory, offloading
+from zsc_utils import classifier, inference, memory, offloading, records
 from zsc_utils import plan as planning
 
 LABELS = ["财经", "体育"]
@@ -980,5 +980,5 @@ def test_lines_are_read_one_block_ahead_and_not_kept(file, monkeypatch):
 
 def test_a_line_has_its_number_and_its_record(file):
     line = command.read_line(4, b'{"text": "a", "id": 3}\n', "text")
-    assert line == command.Line(4, "a", given={"id": 3})
+    assert line == records.Row(4, "a", given={"id": 3})
     assert replace(line, number=1) == command.read_line(1, b'\xef\xbb\xbf{"text": "a", "id": 3}\n', "text")

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from zsc_utils import checkpoint as door
 from zsc_utils import inference, memory, quantization
 from zsc_utils import plan as planning
-from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_labels, check_text
+from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_labels
+from zsc_utils.records import as_json, read_line
 
 PRECISIONS = ("fp32", *quantization.PRECISIONS)
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -129,16 +130,6 @@ def add_plan(command):
 # ------------------------------------------------------------------------------------------------------------ classify
 
 
-@dataclass
-class Line:
-    """A line of the input, counted from 1; where there is nothing to classify, `text` is None and `error` says why."""
-
-    number: int
-    text: str | None = None
-    error: str = ""
-    given: dict = field(default_factory=dict)  # of its record, what goes into the result
-
-
 def classify(given):
     """Classify the lines of a file; returns the exit status."""
     labels = check_labels(given.labels)
@@ -165,7 +156,7 @@ def classify(given):
 
 
 class Lines:
-    """The texts of a source line by line, for a classifier's stream, which reads ahead; `waiting` has the Line of each
+    """The texts of a source line by line, for a classifier's stream, which reads ahead; `waiting` has the Row of each
     that has no result yet. Lines that were done `before` are read only."""
 
     def __init__(self, source, given, before):
@@ -189,32 +180,6 @@ class Lines:
             return 0
         with open(self.given.file, "rb") as lines:
             return sum(1 for _ in lines)
-
-
-def read_line(number, raw, name=None):
-    """The Line in these bytes: a text or, with the `name` of a field, JSON."""
-    try:
-        text, kept = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"), {}
-        if name is not None:
-            record = json.loads(text, parse_constant=refuse)
-            text = record.get(name) if isinstance(record, dict) else record
-            if isinstance(record, dict) and name not in record:
-                raise ValueError(f"the record has no field {name!r}")
-            kept = {"id": record["id"]} if isinstance(record, dict) and "id" in record else {}
-            as_json(kept)  # raises for half a character
-        check_text(text, "of this line")
-    except (ValueError, TypeError, RecursionError) as error:  # those of decoding and of JSON are ValueErrors
-        return Line(number, error=str(error))
-    return Line(number, text, given=kept)
-
-
-def refuse(constant):
-    """NaN and its like, which Python reads and nobody else."""
-    raise ValueError(f"{constant} is no JSON")
-
-
-def as_json(result):
-    return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
 def write(line, result, target, given):

@@ -621,6 +621,16 @@ def resident(pid):
     return {kind: int(count) * 1024 for kind, count in re.findall(r"^((?:Vm|Rss)\w+):\s+(\d+) kB", status, re.M)}
 
 
+def proportional(pid):
+    """Bytes that a process holds, each page divided by how many processes hold it (Pss), so that sums over processes
+    count none twice; None where the system does not tell."""
+    try:
+        smaps = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    return int(re.search(r"^Pss:\s+(\d+) kB", smaps, re.M)[1]) * 1024
+
+
 @contextmanager
 def tight_heap():
     """Within, glibc maps every block from 128 kB on by itself, so that what is freed goes back to the system at once;

@@ -1,0 +1,383 @@
+"""Many processes with a classifier in each: a dataset in, a folder of parts out, through Ray Data.
+
+The same call runs on a laptop and on a cluster. The input is cut into parts of so many rows; one worker reads a part,
+classifies and writes it, and the part counts when its file is there, whole. So no row is lost and none comes twice,
+whoever dies: a part without a file is done again. Ray carries where parts begin, no texts and no results, so memory
+does not grow with the input. Weights in fp32 are memory-mapped, and workers of a machine share them in the page cache.
+"""
+
+import glob
+import json
+import logging
+import os
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from zsc_utils import checkpoint as door
+from zsc_utils import memory
+from zsc_utils import plan as planning
+from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_labels, check_room, fill
+from zsc_utils.records import FORMATS, Part, as_json, cut, read
+
+ROWS = 256  # of a part: what a worker that is killed has to do again, and how often the bar moves
+BLOCKS = 10_000  # of parts that Ray schedules one by one; of more, several together
+TRIES = 3  # of a part whose worker dies
+OBJECT_STORE = 100 * 10**6  # bytes of shared memory, of which the parts of a local run take next to nothing
+BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # datasets' readers skip names with _ or .
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is in an output now: rows with a result (`good`) and without (`bad`), the `files` of results in the order of
+    the input, the file of `bad_rows` or None. Of the run that ended: rows that were there `before`, parts that were
+    `repeated` because a worker died, and by worker a dict with its `rows`, its `growth` (the most its process grew by
+    from loading the classifier on) and `proportional` (what it held in the end, pages that others hold too divided by
+    how many do), in bytes, None where the system tells none.
+    """
+
+    good: int
+    bad: int
+    before: int
+    repeated: int
+    files: list = field(repr=False)
+    bad_rows: Path | None
+    workers: dict = field(repr=False)
+
+
+def classify_dataset(
+    source, labels, *, output, checkpoint=None, memory_budget=None, allow_lossy=False, precision=None, offload=None,
+    workers=None, text="text", hypothesis_template="{}", multi_label=False, long_texts="cut", format="jsonl",
+    rows=ROWS, address=None, progress=True,
+):  # fmt: skip
+    """Classify every row of JSONL, CSV or Parquet files in several processes, of a machine or a cluster: a Done.
+
+    `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. `output` is a folder: a
+    file for each part, in `format` "jsonl" or "parquet", with {"position", "sequence", "labels", "scores"} a row, and
+    the row's "id" if it has one; `position` counts the rows of the whole input from 0. Rows without an answer go to
+    _bad_rows.jsonl: position, file, the row in it from 1, and the reason. Called again, it goes on with what is not
+    written yet, however it was broken off.
+
+    `workers` (as many as the cluster has CPUs, if not given) each have a classifier under a `memory_budget` of their
+    own. `checkpoint` and the levers are those of ZeroShotClassifier. `rows` of a part are what is lost when a worker is
+    killed; take more of them for many millions. `address`: of a Ray cluster, all of whose machines see the files and
+    the checkpoint at the same place; without one, and if none runs already, a local one is started and stopped.
+
+    Raises ValueError or TypeError, before anything runs, for what has no answer: no file, no such column, labels, a
+    budget that is too small, an `output` begun with other settings. Raises OSError when results cannot be written, as
+    on a full disk, and when the worker of a part died again and again; what is written stays.
+    """
+    labels = check_labels(labels)
+    check_numbers(rows=rows, workers=1 if workers is None else workers)
+    for name, value, allowed in (("format", format, FORMAT), ("long_texts", long_texts, LONG_TEXTS)):
+        if value not in allowed:
+            raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
+    checkpoint = checked(checkpoint or door.default_name(), fill(hypothesis_template, labels))
+    chosen = planning.make(checkpoint, memory_budget, allow_lossy, None, planning.Chosen(precision, None, offload)).rung
+    model = {"checkpoint": checkpoint, "memory_budget": memory_budget, "allow_lossy": allow_lossy, "offload": offload}
+    work = {
+        "labels": labels, "precision": chosen.precision, "hypothesis_template": hypothesis_template,
+        "multi_label": multi_label, "long_texts": long_texts, "text": text, "format": format,
+    }  # fmt: skip
+    files, output = found(source), Path(output).expanduser().resolve()
+    parts = list(tqdm(cut(files, rows, text), desc="counting rows", unit=" parts", leave=False, disable=not progress))
+    if not parts:
+        raise ValueError(f"{source} has no rows")
+    prepare(output, work | {"checkpoint": checkpoint, "rows": rows, "files": described(files)})
+    waiting = [part for part in parts if not result_file(output, part, format).exists()]
+    before = sum(part.count for part in parts) - sum(part.count for part in waiting)
+    reports = []
+    with tqdm(total=before + sum(part.count for part in waiting), initial=before, desc="classify", unit=" rows",
+              disable=not progress) as bar:  # fmt: skip
+        try:
+            for report in through_ray(waiting, model, work | {"output": str(output)}, workers, address):
+                bar.update(report["rows"])
+                reports.append(report)
+        finally:
+            tidy(output)
+    return summary(output, parts, format, before, reports)
+
+
+def check_numbers(**numbers):
+    for name, number in numbers.items():
+        if type(number) is not int or number < 1:
+            raise ValueError(f"{name} {number!r}: give a whole number, 1 or more")
+
+
+def checked(checkpoint, hypotheses):
+    """A checkpoint's name as every process finds it; raises for none, and for labels that leave no room for a text."""
+    if not isinstance(checkpoint, str | os.PathLike):
+        raise TypeError(f"checkpoint {checkpoint!r}: give the name of one, which every worker can load")
+    folder = door.find(checkpoint)
+    check_room(door.read_tokenizer(folder, door.read_config(folder)), hypotheses)
+    return str(Path(checkpoint).expanduser().resolve()) if Path(checkpoint).expanduser().is_dir() else str(checkpoint)
+
+
+# ------------------------------------------------------------------------------------------------------------ the files
+
+
+def found(source):
+    """The files behind a file, a folder, a glob or a list of these, in order; raises where there are none."""
+    if isinstance(source, list | tuple):
+        return [file for one in source for file in found(one)]
+    path = Path(source).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in FORMATS)
+    else:
+        files = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+    if not files:
+        raise ValueError(f"{source}: no such file, and no folder or glob with any {', '.join(FORMATS)}")
+    for file in files:
+        if file.suffix not in FORMATS:
+            raise ValueError(f"{file}: rows are read from {', '.join(FORMATS)}")
+    return [str(file.resolve()) for file in files]
+
+
+def described(files):
+    """What tells that files are still the same: name, bytes and time of the last change of each."""
+    return [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
+
+
+def prepare(output, settings):
+    """Make the output's folder, or check that the one that is there was begun with the same settings."""
+    told = output / HIDDEN / SETTINGS
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output {output} is a file: name a folder")
+    if not told.exists():
+        if output.is_dir() and any(file.name != HIDDEN for file in output.iterdir()):
+            raise ValueError(f"output {output} holds other files: name a new folder, or an empty one")
+        told.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(told, json.dumps(settings, ensure_ascii=False).encode())
+        return
+    try:
+        before = json.loads(told.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{told} is damaged ({error}): name another output") from error
+    for name, value in settings.items():
+        if before.get(name) != value:
+            was = (
+                "the input was another, or was changed since" if name == "files" else f"{name} was {before.get(name)!r}"
+            )
+            raise ValueError(f"output {output} was begun with other settings ({was}): give the same, or a new folder")
+
+
+def replace_file(file, content):
+    """Write a file so that it is there whole or not at all, whenever the process or the machine dies."""
+    unfinished = file.parent / f"{file.name}.{os.getpid()}.tmp"
+    with open(unfinished, "wb") as target:
+        target.write(content)
+        target.flush()
+        os.fsync(target.fileno())
+    unfinished.replace(file)
+
+
+def result_file(output, part, format):
+    return output / f"part-{part.first:012}.{format}"
+
+
+def bad_file(output, part):
+    return output / HIDDEN / f"part-{part.first:012}.bad.jsonl"
+
+
+def counted_try(output, part):
+    """How often a part was begun, now included; raises after too many, for Ray brings workers back for ever."""
+    with open(output / HIDDEN / f"part-{part.first:012}.tries", "ab") as file:
+        file.write(b".")
+        if file.tell() > TRIES:
+            raise ChildProcessError(f"its worker died {TRIES} times; try fewer workers, or a smaller memory_budget")
+        return file.tell()
+
+
+def tidy(output):
+    """Remove what workers began, and how often."""
+    for file in (output / HIDDEN).iterdir():
+        if file.suffix in (".tmp", ".tries"):
+            file.unlink(missing_ok=True)
+
+
+def summary(output, parts, format, before, reports):
+    """Collect the bad rows in one file, and count: the Done."""
+    bad = [file.read_bytes() for part in parts if (file := bad_file(output, part)).exists()]
+    if bad:
+        replace_file(output / HIDDEN / BAD, b"".join(bad))
+        (output / HIDDEN / BAD).replace(output / BAD)
+    lines, total = sum(content.count(b"\n") for content in bad), sum(part.count for part in parts)
+    files = [result_file(output, part, format) for part in parts]
+    repeated = sum(report["tries"] > 1 for report in reports)
+    return Done(total - lines, lines, before, repeated, files, output / BAD if bad else None, by_worker(reports))
+
+
+def by_worker(reports):
+    """The rows of each worker, and the most it grew by."""
+    workers = {}
+    for report in reports:
+        last = workers.get(report["worker"], {"rows": 0, "growth": None})
+        growth = [bytes for bytes in (last["growth"], report["growth"]) if bytes is not None]
+        workers[report["worker"]] = {
+            "rows": last["rows"] + report["rows"],
+            "growth": max(growth, default=None),
+            "proportional": report["proportional"],
+        }
+    return workers
+
+
+# --------------------------------------------------------------------------------------------------------- the workers
+
+
+class Worker:
+    """In a process of its own: a classifier, and parts that it reads, classifies and writes."""
+
+    def __init__(self, model, work, threads):
+        torch.set_num_threads(threads)
+        self.work, self.output = work, Path(work["output"])
+        self.classify = ZeroShotClassifier(**model, precision=work["precision"])
+
+    def __call__(self, part):
+        """Do a part; returns what came of it, an error in writing included, as a row of Ray's."""
+        part = Part(**part)
+        report = {"rows": part.count, "tries": 0, "error": "", "warning": "", "worker": f"{node()}-{os.getpid()}"}
+        if not result_file(self.output, part, self.work["format"]).exists():  # there when a task is repeated
+            try:
+                report["tries"] = counted_try(self.output, part)
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    self.write(part, *self.results(part))
+                report["warning"] = str(caught[0].message) if caught else ""
+            except OSError as error:
+                report |= {"rows": 0, "error": f"rows {part.row + 1:,} and on of {part.file}: {error}"}
+        return report | {"growth": self.classify.plan.measured, "proportional": memory.proportional("self")}
+
+    def results(self, part):
+        """(results, bad rows) of a part, as they are written."""
+        rows, work = list(read(part, self.work["text"])), self.work
+        if len(rows) != part.count:
+            raise OSError(f"it had {part.count} rows here and has {len(rows)} now: it was changed")
+        answers = self.classify.stream(
+            [row.text for row in rows], work["labels"], work["hypothesis_template"], work["multi_label"],
+            long_texts=work["long_texts"],
+        )  # fmt: skip
+        good, bad = [], []
+        for position, (row, answer) in enumerate(zip(rows, answers), part.first):
+            if reason := row.error or answer.get("error"):
+                bad.append({"position": position, "file": part.file, "row": row.number, "error": reason})
+            else:
+                good.append({"position": position, **row.given, **answer})
+        return good, bad
+
+    def write(self, part, good, bad):
+        """The bad rows first: the part counts as soon as the file of its results is there."""
+        if bad:
+            replace_file(bad_file(self.output, part), b"".join(map(as_json, bad)))
+        file = result_file(self.output, part, self.work["format"])
+        whole = self.output / HIDDEN / file.name  # beside it, a reader of the folder would see what is not whole
+        replace_file(whole, FORMAT[self.work["format"]](good))
+        whole.replace(file)
+
+
+def as_lines(results):
+    return b"".join(map(as_json, results))
+
+
+def as_parquet(results):
+    """Results as the bytes of a Parquet file; of all parts, the columns are the same."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {
+        "position": pyarrow.int64(), "id": pyarrow.string(), "sequence": pyarrow.string(),
+        "labels": pyarrow.list_(pyarrow.string()), "scores": pyarrow.list_(pyarrow.float64()),
+    }  # fmt: skip
+    for result in results:
+        kept = result.get("id")
+        result["id"] = kept if kept is None or isinstance(kept, str) else json.dumps(kept, ensure_ascii=False)
+    target = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist(results, pyarrow.schema(columns)), target)
+    return target.getvalue().to_pybytes()
+
+
+FORMAT = {"jsonl": as_lines, "parquet": as_parquet}
+
+
+def node():
+    """The machine's name within the cluster."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()[:8]
+
+
+# ------------------------------------------------------------------------------------------------------------- through
+
+
+def through_ray(parts, model, work, workers, address):
+    """What came of each part, as workers finish them."""
+    if not parts:
+        return
+    with cluster(address):
+        import ray
+
+        cpus = ray.cluster_resources().get("CPU", 1)
+        workers = min(workers or int(cpus), len(parts))
+        arguments = {"model": model, "work": work, "threads": max(1, int(cpus // workers))}
+        done = ray.data.from_items([asdict(part) for part in parts], override_num_blocks=min(len(parts), BLOCKS)).map(
+            Worker, fn_constructor_kwargs=arguments, compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=min(1, cpus / workers),
+        )  # fmt: skip
+        try:
+            for report in done.iter_rows():
+                if report["error"]:
+                    raise OSError(f"{report['error']}. What is written stays: call again to go on")
+                if report["warning"]:
+                    warnings.warn(report["warning"], stacklevel=3)
+                yield report
+        except ray.exceptions.RayError as error:
+            raise RuntimeError(f"workers failed: {error}\nWhat is written stays: call again to go on") from error
+
+
+@contextmanager
+def cluster(address=None):
+    """Ray as it runs already, or at an address, or else of this machine alone, for as long as it is needed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ImportError("classify_dataset runs on Ray Data: pip install 'zsc-utils[scale]'") from error
+    context = ray.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False  # there is one already
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    started = not ray.is_initialized()
+    if address and not started:
+        raise ValueError(
+            f"address {address!r}: Ray is running in this process already; leave it out, or ray.shutdown()"
+        )
+    if started:
+        address = address or os.environ.get("RAY_ADDRESS")
+        local = dict(include_dashboard=False, object_store_memory=OBJECT_STORE, _node_ip_address="127.0.0.1")
+        with quiet_core():
+            ray.init(address or "local", log_to_driver=False, logging_level="error", **({} if address else local))
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = shown
+        if started:
+            ray.shutdown()
+
+
+@contextmanager
+def quiet_core():
+    """Start Ray so that its C++ core writes nothing on stderr: a line about each worker, and one that says that it will
+    write no more, which no option keeps back. What goes wrong is raised all the same."""
+    kept, name = os.dup(2), "RAY_BACKEND_LOG_LEVEL"
+    given = os.environ.setdefault(name, "fatal")
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        if given == "fatal":
+            del os.environ[name]
