@@ -202,13 +202,13 @@ def test_runner_stops_at_a_failing_cell_and_names_it(tmp_path):
 
 
 def test_notebook_00_runs_without_a_network(tmp_path):
-    """Its first half, in a network namespace of its own, where nothing but loopback exists."""
+    """Its first third, in a network namespace of its own, where nothing but loopback exists."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
         pytest.skip("this machine forbids network namespaces (unshare -rn)")
     (tmp_path / "in").mkdir()
     shutil.copy(ROOT / "notebooks" / "matplotlibrc", tmp_path / "in")
     notebook = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4)
-    notebook.cells = notebook.cells[: len(notebook.cells) // 2]
+    notebook.cells = notebook.cells[: len(notebook.cells) // 3]
     nbformat.write(notebook, tmp_path / "in" / "00_start_here.ipynb")
     script = (
         f"ip link set lo up 2>/dev/null || {sys.executable} -c '{LOOPBACK_UP}'; {sys.executable} "

@@ -5,7 +5,6 @@ import random
 import resource
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from pyarrow import parquet
 
 import zsc_utils as zsc
 from zsc_utils import checkpoint, memory, scaling
-from zsc_utils.scaling import Part, classify_dataset
+from zsc_utils.scaling import classify_dataset
 
 LABELS = ["财经", "体育", "军事"]
 WORDS = "央行 国足 下调 利率 取胜 提前 出线 客场 房贷 新款 手机 芯片 演习 海军 旅游 电影 大雨 上市 股票 冠军".split()
@@ -152,6 +151,20 @@ def test_options_reach_the_classifier(run, tmp_path, toy):
     same(results(done), [{"position": n, **result} for n, result in enumerate(whole)])
 
 
+def test_progress_counts_rows_those_before_included(run, tmp_path, capsys):
+    source = as_jsonl(tmp_path / "in.jsonl", texts(20))
+    run(source, tmp_path / "out", progress=True)
+    assert "classify: 100%" in (shown := capsys.readouterr().err) and "20/20" in shown
+    run(source, tmp_path / "out", progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_has_the_name_of_a_checkpoint_does_not_stand_in_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini").mkdir()
+    assert scaling.checked("mini", ["财经"]) == "mini"
+
+
 # -------------------------------------------------------------------------------------------------------------- faults
 
 
@@ -213,14 +226,23 @@ def test_a_part_whose_worker_dies_each_time_is_given_up_and_named(run, tmp_path,
 
 def test_a_file_that_changes_in_between_is_told(run, tmp_path):
     source = as_jsonl(tmp_path / "in.jsonl", texts(40))
-    [part, *_] = scaling.cut([str(source)], 16, "text")
-    source.write_text('"a"\n')
-    work = {"output": str(tmp_path), "precision": "fp32", "text": "text"}
-    worker = object.__new__(scaling.Worker)
-    worker.work = work
-    with pytest.raises(OSError, match="it had 16 rows here and has 1 now: it was changed"):
-        worker.results(part)
-    assert part == Part(str(source), 0, 0, 16, 0)
+
+    def changing(parts, *others):
+        for report in alone(parts, *others):
+            source.write_text("".join(source.read_text().splitlines(keepends=True)[:20]))
+            yield report
+
+    with pytest.raises(OSError, match="rows 17 and on of .*it had 16 rows here and has 4 now: it was changed"):
+        run(source, tmp_path / "out", through=changing)
+    assert [file.name for file in parts_in(tmp_path / "out")] == ["part-000000000000.jsonl"]
+    assert {file.name for file in (tmp_path / "out" / scaling.HIDDEN).iterdir()} == {scaling.SETTINGS}
+
+
+def test_parquet_of_more_than_is_written_at_once(run, tmp_path):
+    source = as_jsonl(tmp_path / "in.jsonl", texts(2_500))
+    done = run(source, tmp_path / "out", LABELS[:1], rows=2_300, format="parquet")
+    found = parquet.read_table(tmp_path / "out").sort_by("position")
+    assert found["sequence"].to_pylist() == texts(2_500) and len(done.files) == 2
 
 
 # -------------------------------------------------------------------------------------------------------------- resume
@@ -308,40 +330,32 @@ def test_an_output_that_holds_other_files_is_left_alone(toy, tmp_path):
 # ----------------------------------------------------- through Ray: first those that start their own, then one for all
 
 
-def test_two_machines_of_a_cluster_share_the_work(run, tmp_path):
-    """Two nodes of Ray's, each with a CPU, on this machine; the call is given their address."""
+def test_a_call_that_died_goes_on_where_it_was_and_two_machines_share_the_work(run, toy, tmp_path):
+    """Two nodes of Ray's, each with a CPU, on this machine; both calls are given their address, one is killed."""
     from ray.cluster_utils import Cluster
 
+    source, output = as_jsonl(tmp_path / "in.jsonl", [*texts(4_000), ""]), tmp_path / "out"
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         machines.add_node(num_cpus=1)
-        source = as_jsonl(tmp_path / "in.jsonl", texts(2_000))
-        done = run(source, tmp_path / "out", through=None, rows=50, address=machines.address, workers=None)
+        arguments = f"{str(source)!r}, {LABELS}, output={str(output)!r}, checkpoint={str(toy)!r}, rows=100"
+        script = f"import zsc_utils.scaling as s; s.classify_dataset({arguments}, address={machines.address!r})"
+        child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+        when(lambda: len(parts_in(output)) > 2)
+        of_child = workers()
+        child.kill()
+        child.wait()
+        assert of_child and len(parts_in(output)) < 35, "killed too late to tell anything"
+        when(lambda: not any(process.is_running() for process in of_child))  # they follow the process that began it
+        there = {file: file.stat().st_mtime_ns for file in parts_in(output)}
+        done = run(source, output, through=None, rows=100, address=machines.address, workers=None)
     finally:
         machines.shutdown()
-    assert [row["sequence"] for row in results(done)] == texts(2_000)
     assert not ray.is_initialized()
-    assert len({worker.split("-")[0] for worker in done.workers}) == 2
-
-
-def test_a_call_whose_whole_process_tree_died_goes_on_where_it_was(run, toy, tmp_path):
-    source, output = as_jsonl(tmp_path / "in.jsonl", [*texts(2_000), ""]), tmp_path / "out"
-    script = f"""
-        from zsc_utils.scaling import classify_dataset
-        classify_dataset({str(source)!r}, {LABELS}, output={str(output)!r}, checkpoint={str(toy)!r}, workers=2, rows=50)
-    """
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stderr=subprocess.DEVNULL)
-    when(lambda: len(parts_in(output)) > 2)
-    of_child = workers()
-    child.kill()
-    child.wait()
-    assert of_child and len(parts_in(output)) < 40, "killed too late to tell anything"
-    when(lambda: not any(process.is_running() for process in of_child))  # they follow the process that started them
-    there = {file: file.stat().st_mtime_ns for file in parts_in(output)}
-    done = run(source, output, rows=50)
-    assert done.before == 50 * len(there) and (done.good, done.bad) == (2_000, 1)
-    assert [row["sequence"] for row in results(done)] == texts(2_000)
+    assert done.before == 100 * len(there) and (done.good, done.bad) == (4_000, 1)
+    assert [row["sequence"] for row in results(done)] == texts(4_000)
     assert {file: file.stat().st_mtime_ns for file in there} == there  # none was written again
+    assert len({worker.split("-")[0] for worker in done.workers}) == 2
 
 
 def test_a_worker_that_is_killed_loses_no_row_and_repeats_none(run, local_ray, tmp_path):
@@ -371,10 +385,11 @@ def test_a_full_disk_is_told_and_the_next_call_goes_on(run, local_ray, tmp_path)
     thread.join(120)
     assert isinstance(found[0], OSError)
     assert "What is written stays: call again to go on" in str(found[0]) and "File too large" in str(found[0])
+    when(lambda: not workers())  # none goes on where it is not asked any more
     there = len(parts_in(output))
     assert 2 < there < 60 and all(len(file.read_text().splitlines()) == 50 for file in parts_in(output))
-    assert not list((output / scaling.HIDDEN).glob("*.tmp"))
     done = run(source, output, rows=50)
+    assert not list((output / scaling.HIDDEN).glob("*.tmp"))
     assert done.before == 50 * there and done.good == 3_000
     assert [row["sequence"] for row in results(done)] == texts(3_000)
 
@@ -391,6 +406,11 @@ def test_memory_stays_flat_from_5_000_to_100_000_texts(run, local_ray, tmp_path)
         assert done.good == count and len(done.workers) == 2
     print({count: round(bytes / 1e6, 1) for count, bytes in growth.items()})
     assert growth[100_000] < 1.1 * growth[5_000]
+
+
+def test_a_text_that_is_cut_is_told_here_not_in_a_worker_s_log(run, local_ray, tmp_path):
+    with pytest.warns(UserWarning, match="is cut, and others as long"):
+        run(as_jsonl(tmp_path / "in.jsonl", ["国足" * 300]), tmp_path / "out", through=None, workers=1)
 
 
 def test_an_address_is_not_passed_over_where_ray_runs_already(run, local_ray, tmp_path):
@@ -413,3 +433,4 @@ def test_without_ray_the_message_says_what_to_install(toy, tmp_path, monkeypatch
         classify_dataset(
             as_jsonl(tmp_path / "in.jsonl", ["a"]), LABELS, output=tmp_path / "out", checkpoint=toy, progress=False
         )
+    assert not (tmp_path / "out").exists()

@@ -31,6 +31,7 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
 HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
+VARIES = 4_000_000  # in memory, of floats: products leave so much more free in some runs than in others
 HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
@@ -64,6 +65,8 @@ class Rung:
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP + (self.precision == "int8") * HOLES * self.chunk * config.intermediate_size,
         }
+        if not self.block and self.precision != "int8":
+            bill["heap"] += VARIES
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)
             bill["hidden states that wait"] = self.waiting_bytes(config)

@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import warnings
-from contextlib import contextmanager
+from collections import deque
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from zsc_utils.records import FORMATS, Part, as_json, cut, read
 
 ROWS = 256  # of a part: what a worker that is killed has to do again, and how often the bar moves
 BLOCKS = 10_000  # of parts that Ray schedules one by one; of more, several together
+TOGETHER = 1_000  # results that Parquet gets at once
 TRIES = 3  # of a part whose worker dies
 OBJECT_STORE = 100 * 10**6  # bytes of shared memory, of which the parts of a local run take next to nothing
 BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # datasets' readers skip names with _ or .
@@ -71,6 +73,7 @@ def classify_dataset(
     budget that is too small, an `output` begun with other settings. Raises OSError when results cannot be written, as
     on a full disk, and when the worker of a part died again and again; what is written stays.
     """
+    import_ray()
     labels = check_labels(labels)
     check_numbers(rows=rows, workers=1 if workers is None else workers)
     for name, value, allowed in (("format", format, FORMAT), ("long_texts", long_texts, LONG_TEXTS)):
@@ -90,16 +93,19 @@ def classify_dataset(
     prepare(output, work | {"checkpoint": checkpoint, "rows": rows, "files": described(files)})
     waiting = [part for part in parts if not result_file(output, part, format).exists()]
     before = sum(part.count for part in parts) - sum(part.count for part in waiting)
-    reports = []
+    run = Run()
+    tidy(output)
     with tqdm(total=before + sum(part.count for part in waiting), initial=before, desc="classify", unit=" rows",
               disable=not progress) as bar:  # fmt: skip
         try:
-            for report in through_ray(waiting, model, work | {"output": str(output)}, workers, address):
-                bar.update(report["rows"])
-                reports.append(report)
+            # closed at once when something goes wrong, or workers would go on
+            with closing(through_ray(waiting, model, work | {"output": str(output)}, workers, address)) as reports:
+                for report in reports:
+                    run.count(report)
+                    bar.update(report["rows"])
         finally:
             tidy(output)
-    return summary(output, parts, format, before, reports)
+    return summary(output, parts, format, before, run)
 
 
 def check_numbers(**numbers):
@@ -114,7 +120,8 @@ def checked(checkpoint, hypotheses):
         raise TypeError(f"checkpoint {checkpoint!r}: give the name of one, which every worker can load")
     folder = door.find(checkpoint)
     check_room(door.read_tokenizer(folder, door.read_config(folder)), hypotheses)
-    return str(Path(checkpoint).expanduser().resolve()) if Path(checkpoint).expanduser().is_dir() else str(checkpoint)
+    path = Path(checkpoint).expanduser()
+    return str(path.resolve()) if checkpoint not in ("mini", "base-shape") and path.is_dir() else str(checkpoint)
 
 
 # ------------------------------------------------------------------------------------------------------------ the files
@@ -151,7 +158,8 @@ def prepare(output, settings):
         if output.is_dir() and any(file.name != HIDDEN for file in output.iterdir()):
             raise ValueError(f"output {output} holds other files: name a new folder, or an empty one")
         told.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(told, json.dumps(settings, ensure_ascii=False).encode())
+        with written(told, told.parent) as target:
+            target.write(as_json(settings))
         return
     try:
         before = json.loads(told.read_bytes())
@@ -165,14 +173,20 @@ def prepare(output, settings):
             raise ValueError(f"output {output} was begun with other settings ({was}): give the same, or a new folder")
 
 
-def replace_file(file, content):
-    """Write a file so that it is there whole or not at all, whenever the process or the machine dies."""
-    unfinished = file.parent / f"{file.name}.{os.getpid()}.tmp"
-    with open(unfinished, "wb") as target:
-        target.write(content)
-        target.flush()
-        os.fsync(target.fileno())
-    unfinished.replace(file)
+@contextmanager
+def written(file, folder):
+    """A file to write to, which is there whole or not at all, whenever the process or the machine dies; meanwhile it is
+    in `folder`, where no reader looks."""
+    unfinished = folder / f"{file.name}.{os.getpid()}.tmp"
+    try:
+        with open(unfinished, "wb") as target:
+            yield target
+            target.flush()
+            os.fsync(target.fileno())
+        unfinished.replace(file)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def result_file(output, part, format):
@@ -199,30 +213,33 @@ def tidy(output):
             file.unlink(missing_ok=True)
 
 
-def summary(output, parts, format, before, reports):
+def summary(output, parts, format, before, run):
     """Collect the bad rows in one file, and count: the Done."""
-    bad = [file.read_bytes() for part in parts if (file := bad_file(output, part)).exists()]
-    if bad:
-        replace_file(output / HIDDEN / BAD, b"".join(bad))
-        (output / HIDDEN / BAD).replace(output / BAD)
-    lines, total = sum(content.count(b"\n") for content in bad), sum(part.count for part in parts)
-    files = [result_file(output, part, format) for part in parts]
-    repeated = sum(report["tries"] > 1 for report in reports)
-    return Done(total - lines, lines, before, repeated, files, output / BAD if bad else None, by_worker(reports))
+    bad = 0
+    with written(output / BAD, output / HIDDEN) as target:
+        for part in parts:
+            if (file := bad_file(output, part)).exists():
+                lines = file.read_bytes()
+                bad += lines.count(b"\n")
+                target.write(lines)
+    if not bad:
+        (output / BAD).unlink()
+    total, files = sum(part.count for part in parts), [result_file(output, part, format) for part in parts]
+    return Done(total - bad, bad, before, run.repeated, files, output / BAD if bad else None, run.workers)
 
 
-def by_worker(reports):
-    """The rows of each worker, and the most it grew by."""
-    workers = {}
-    for report in reports:
-        last = workers.get(report["worker"], {"rows": 0, "growth": None})
-        growth = [bytes for bytes in (last["growth"], report["growth"]) if bytes is not None]
-        workers[report["worker"]] = {
-            "rows": last["rows"] + report["rows"],
-            "growth": max(growth, default=None),
-            "proportional": report["proportional"],
-        }
-    return workers
+class Run:
+    """What a call did, counted as its parts are finished."""
+
+    def __init__(self):
+        self.repeated, self.workers = 0, {}
+
+    def count(self, report):
+        self.repeated += report["tries"] > 1
+        own = self.workers.setdefault(report["worker"], {"rows": 0, "growth": None})
+        own["rows"] += report["rows"]
+        own["growth"] = max(own["growth"] or 0, report["growth"] or 0) or None
+        own["proportional"] = report["proportional"]
 
 
 # --------------------------------------------------------------------------------------------------------- the workers
@@ -245,61 +262,96 @@ class Worker:
                 report["tries"] = counted_try(self.output, part)
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
-                    self.write(part, *self.results(part))
+                    self.write(part)
                 report["warning"] = str(caught[0].message) if caught else ""
             except OSError as error:
                 report |= {"rows": 0, "error": f"rows {part.row + 1:,} and on of {part.file}: {error}"}
         return report | {"growth": self.classify.plan.measured, "proportional": memory.proportional("self")}
 
+    def write(self, part):
+        """The bad rows are renamed first: the part counts as soon as the file of its results is there."""
+        format, hidden, bad_rows = self.work["format"], self.output / HIDDEN, bad_file(self.output, part)
+        with (
+            written(result_file(self.output, part, format), hidden) as target,
+            written(bad_rows, hidden) as bad,
+            FORMAT[format](target) as good,
+        ):
+            for position, (row, answer) in enumerate(self.results(part), part.first):
+                if reason := row.error or answer.get("error"):
+                    bad.write(as_json({"position": position, "file": part.file, "row": row.number, "error": reason}))
+                else:
+                    good.write({"position": position, **row.given, **answer})
+        if not bad_rows.stat().st_size:
+            bad_rows.unlink()
+
     def results(self, part):
-        """(results, bad rows) of a part, as they are written."""
-        rows, work = list(read(part, self.work["text"])), self.work
-        if len(rows) != part.count:
-            raise OSError(f"it had {part.count} rows here and has {len(rows)} now: it was changed")
-        answers = self.classify.stream(
-            [row.text for row in rows], work["labels"], work["hypothesis_template"], work["multi_label"],
-            long_texts=work["long_texts"],
-        )  # fmt: skip
-        good, bad = [], []
-        for position, (row, answer) in enumerate(zip(rows, answers), part.first):
-            if reason := row.error or answer.get("error"):
-                bad.append({"position": position, "file": part.file, "row": row.number, "error": reason})
-            else:
-                good.append({"position": position, **row.given, **answer})
-        return good, bad
+        """(row, its answer) of a part, in order; the classifier reads a few rows ahead."""
+        waiting, work, count = deque(), self.work, 0
 
-    def write(self, part, good, bad):
-        """The bad rows first: the part counts as soon as the file of its results is there."""
-        if bad:
-            replace_file(bad_file(self.output, part), b"".join(map(as_json, bad)))
-        file = result_file(self.output, part, self.work["format"])
-        whole = self.output / HIDDEN / file.name  # beside it, a reader of the folder would see what is not whole
-        replace_file(whole, FORMAT[self.work["format"]](good))
-        whole.replace(file)
+        def texts():
+            for row in read(part, work["text"]):
+                waiting.append(row)
+                yield row.text
+
+        template, options = work["hypothesis_template"], {"long_texts": work["long_texts"]}
+        for answer in self.classify.stream(texts(), work["labels"], template, work["multi_label"], **options):
+            count += 1
+            yield waiting.popleft(), answer
+        if count != part.count:
+            raise OSError(f"it had {part.count} rows here and has {count} now: it was changed")
 
 
-def as_lines(results):
-    return b"".join(map(as_json, results))
+class JsonLinesFile:
+    """Results as lines of JSON."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __enter__(self):
+        return self
+
+    def write(self, result):
+        self.target.write(as_json(result))
+
+    def __exit__(self, *error):
+        pass
 
 
-def as_parquet(results):
-    """Results as the bytes of a Parquet file; of all parts, the columns are the same."""
-    import pyarrow
-    from pyarrow import parquet
+class ParquetFile:
+    """Results as Parquet, so many at a time; of all files, the columns are the same."""
 
-    columns = {
-        "position": pyarrow.int64(), "id": pyarrow.string(), "sequence": pyarrow.string(),
-        "labels": pyarrow.list_(pyarrow.string()), "scores": pyarrow.list_(pyarrow.float64()),
-    }  # fmt: skip
-    for result in results:
+    def __init__(self, target):
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {
+            "position": pyarrow.int64(), "id": pyarrow.string(), "sequence": pyarrow.string(),
+            "labels": pyarrow.list_(pyarrow.string()), "scores": pyarrow.list_(pyarrow.float64()),
+        }  # fmt: skip
+        self.schema, self.as_table, self.rows = pyarrow.schema(columns), pyarrow.Table.from_pylist, []
+        self.writer = parquet.ParquetWriter(target, self.schema)
+
+    def __enter__(self):
+        return self
+
+    def write(self, result):
         kept = result.get("id")
         result["id"] = kept if kept is None or isinstance(kept, str) else json.dumps(kept, ensure_ascii=False)
-    target = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist(results, pyarrow.schema(columns)), target)
-    return target.getvalue().to_pybytes()
+        self.rows.append(result)
+        if len(self.rows) == TOGETHER:
+            self.flush()
+
+    def flush(self):
+        self.writer.write_table(self.as_table(self.rows, self.schema))
+        self.rows = []
+
+    def __exit__(self, kind, *error):
+        if kind is None:
+            self.flush()
+            self.writer.close()
 
 
-FORMAT = {"jsonl": as_lines, "parquet": as_parquet}
+FORMAT = {"jsonl": JsonLinesFile, "parquet": ParquetFile}
 
 
 def node():
@@ -316,9 +368,8 @@ def through_ray(parts, model, work, workers, address):
     """What came of each part, as workers finish them."""
     if not parts:
         return
+    ray = import_ray()
     with cluster(address):
-        import ray
-
         cpus = ray.cluster_resources().get("CPU", 1)
         workers = min(workers or int(cpus), len(parts))
         arguments = {"model": model, "work": work, "threads": max(1, int(cpus // workers))}
@@ -337,14 +388,19 @@ def through_ray(parts, model, work, workers, address):
             raise RuntimeError(f"workers failed: {error}\nWhat is written stays: call again to go on") from error
 
 
-@contextmanager
-def cluster(address=None):
-    """Ray as it runs already, or at an address, or else of this machine alone, for as long as it is needed."""
+def import_ray():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     try:
         import ray.data
     except ImportError as error:
         raise ImportError("classify_dataset runs on Ray Data: pip install 'zsc-utils[scale]'") from error
+    return ray
+
+
+@contextmanager
+def cluster(address=None):
+    """Ray as it runs already, or at an address, or else of this machine alone, for as long as it is needed."""
+    ray = import_ray()
     context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False  # there is one already
     logging.getLogger("ray.data").setLevel(logging.ERROR)
