@@ -400,10 +400,11 @@ def test_memory_stays_flat_from_5_000_to_100_000_texts(run, local_ray, tmp_path)
         source = as_jsonl(tmp_path / f"{count}.jsonl", texts(count, words=1))
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
         before = memory.resident("self")["VmRSS"]
-        done = run(source, tmp_path / f"out{count}", LABELS[:1], through=None, rows=1_000)
+        done = run(source, tmp_path / f"out{count}", LABELS[:1], through=None, rows=1_000, memory_budget="100MB")
         ours = memory.resident("self")["VmHWM"] - before
-        growth[count] = ours + sum(worker["growth"] for worker in done.workers.values())
-        assert done.good == count and len(done.workers) == 2
+        # the program's and that of the worker that grew most; of 5,000 texts, one may do all before the other is there
+        growth[count] = ours + max(worker["growth"] for worker in done.workers.values())
+        assert done.good == count
     print({count: round(bytes / 1e6, 1) for count, bytes in growth.items()})
     assert growth[100_000] < 1.1 * growth[5_000]
 
