@@ -275,6 +275,25 @@ def test_process_peak_tells_mapped_files_from_memory(tmp_path):
     assert peak.anonymous < 3 * MB
 
 
+def test_proportional_counts_what_is_written_whole_and_what_is_shared_in_parts():
+    def written_and_shared():
+        before = memory.proportional("self")
+        held = torch.ones(25 * MB)  # 100 MB, of this process alone
+        alone, gate = memory.proportional("self"), os.pipe()
+        if not (child := os.fork()):  # it has the same pages, and waits
+            os.read(gate[0], 1)
+            os._exit(0)
+        both = memory.proportional("self")
+        os.write(gate[1], b".")
+        os.waitpid(child, 0)
+        return alone - before, alone - both, held.numel()
+
+    alone, halved, _ = memory.process_peak(written_and_shared).result
+    assert 99 * MB < alone < 102 * MB
+    assert halved > 49 * MB
+    assert memory.proportional(2**22 + 1) is None  # beyond the largest number of a process
+
+
 def test_every_child_is_fresh():
     torch.zeros(1).fill_(1)  # threads of ours do not matter to the child
     first, second = (memory.process_peak(os.getpid) for _ in range(2))

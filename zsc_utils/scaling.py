@@ -401,9 +401,6 @@ def import_ray():
 def cluster(address=None):
     """Ray as it runs already, or at an address, or else of this machine alone, for as long as it is needed."""
     ray = import_ray()
-    context = ray.data.DataContext.get_current()
-    shown, context.enable_progress_bars = context.enable_progress_bars, False  # there is one already
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     started = not ray.is_initialized()
     if address and not started:
         raise ValueError(
@@ -414,6 +411,9 @@ def cluster(address=None):
         local = dict(include_dashboard=False, object_store_memory=OBJECT_STORE, _node_ip_address="127.0.0.1")
         with quiet_core():
             ray.init(address or "local", log_to_driver=False, logging_level="error", **({} if address else local))
+    context = ray.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False  # there is one already
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
@@ -427,7 +427,8 @@ def quiet_core():
     """Start Ray so that its C++ core writes nothing on stderr: a line about each worker, and one that says that it will
     write no more, which no option keeps back. What goes wrong is raised all the same."""
     kept, name = os.dup(2), "RAY_BACKEND_LOG_LEVEL"
-    given = os.environ.setdefault(name, "fatal")
+    given = os.environ.get(name)
+    os.environ.setdefault(name, "fatal")
     try:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
@@ -435,5 +436,5 @@ def quiet_core():
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        if given == "fatal":
+        if given is None:
             del os.environ[name]
