@@ -9,24 +9,24 @@ What is left out changes no number that is used:
   tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
 Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: each other number of rows would
-be another shape, for which oneDNN compiles a kernel and keeps it (plan.KERNEL says how many bytes). The steps are
-functions of their own, so that others can order them otherwise, such as layer by layer over many batches.
+be another shape, for which oneDNN, which multiplies int8, compiles a kernel and keeps it (plan.KERNEL says how many bytes).
+The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many batches.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn import Linear
 from torch.nn.functional import pad
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
-from zsc_utils.memory import Footprint, Moment, checked_shape, flash_scratch, largest_block, parameters
+from zsc_utils._products import WIDENED, int8_engine
+from zsc_utils.memory import Footprint, Moment, checked_shape, kernel_tensors, largest_block, parameters, workspace
 
 CHUNK = 256  # tokens that go through linear layers at a time on a CPU
 STEP = 64  # to a multiple of which tokens are filled up
 INT8_BLOCK = 256  # tokens that quantization.tokens_to_int8 makes int8 at a time
-WORKSPACE = 300_000  # bytes that oneDNN takes while it multiplies, a thread, at most; it depends on the processor
 
 
 @torch.inference_mode()
@@ -88,8 +88,9 @@ def attention_part(layer, hidden, types, groups, chunk, first_only=False):
     """A layer up to its feed-forward network, written over `hidden`; or the states of the pairs' first tokens alone."""
     asking = first_tokens(hidden, groups) if first_only else hidden
     found = attend(layer, asking, hidden, types, groups, chunk)
+    multiply = ready(layer.attention.output.dense)
     for tokens, heard in zip(asking.split(chunk), found.split(chunk)):
-        joined = linear(layer.attention.output.dense, heard)
+        joined = multiply(heard)
         joined += tokens
         tokens.copy_(layer.attention.output.LayerNorm(joined))
     return asking
@@ -97,8 +98,9 @@ def attention_part(layer, hidden, types, groups, chunk, first_only=False):
 
 def feed_forward_part(layer, hidden, chunk):
     """A layer's feed-forward network with its residual and norm, written over `hidden`."""
+    widen, narrow = ready(layer.intermediate.dense), ready(layer.output.dense)
     for tokens in hidden.split(chunk):
-        tokens.copy_(feed_forward(layer, tokens))
+        tokens.copy_(feed_forward(layer, widen, narrow, tokens))
     return hidden
 
 
@@ -125,61 +127,61 @@ def attend(layer, asking, hidden, types, groups, chunk):
 
 def project(linear_layer, tokens, chunk):
     """A linear layer from hidden to hidden size over all tokens."""
-    projected = torch.empty_like(tokens)
+    projected, multiply = torch.empty_like(tokens), ready(linear_layer)
     for part, place in zip(tokens.split(chunk), projected.split(chunk)):
-        place.copy_(linear(linear_layer, part))
+        place.copy_(multiply(part))
     return projected
 
 
-def feed_forward(layer, tokens):
-    """The feed-forward network with its residual and norm."""
-    wide = linear(layer.intermediate.dense, tokens)
+def feed_forward(layer, widen, narrow, tokens):
+    """The feed-forward network with its residual and norm; `widen` and `narrow` are its two products."""
+    wide = widen(tokens)
     activate = layer.intermediate.intermediate_act_fn
     wide = torch.ops.aten.gelu_(wide) if type(activate).__name__ == "GELUActivation" else activate(wide)
-    narrow = linear(layer.output.dense, wide)
+    narrowed = narrow(wide)
     del wide
-    narrow += tokens
-    return layer.output.LayerNorm(narrow)
+    narrowed += tokens
+    return layer.output.LayerNorm(narrowed)
 
 
-def linear(layer, tokens):
-    """`layer(tokens)`; in fp32 on a CPU by oneDNN, which is faster on many processors than what torch takes there."""
-    if type(layer) is Linear and tokens.dtype == torch.float32 and tokens.device.type == "cpu" and HAS_ONEDNN:
-        return torch.ops.mkldnn._linear_pointwise(tokens, layer.weight, layer.bias, "none", [], "")
-    return layer(tokens)
-
-
-HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def ready(linear_layer):
+    """What multiplies chunk after chunk by a layer's matrix: the layer, or, of int8 rows that are multiplied in fp32,
+    their matrix in fp32, made once for all chunks."""
+    return linear_layer.widened() if getattr(linear_layer, "engine", None) == WIDENED else linear_layer
 
 
 # ----------------------------------------------------------------------------------------------------------- predict
 
 
 def predict(
-    config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float32, int8=False, threads=None, hypothesis=8
-):
+    config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float32, int8=False, threads=None, hypothesis=8,
+    ask=True,
+):  # fmt: skip
     """The tensor bytes of `logits` on a CPU, without running it: a Footprint, as memory.predict gives for BERT's own.
 
     With u = tokens x hidden x 4 bytes (2 for fp16): attention holds the layer's input, q, k and v, 4 u, and the largest
     group's output with what its kernel takes (eager: twice its scores), so 5 u for pairs of one length; the rest of a
-    layer 2 u and, of one chunk, its wide tensor, its input and its output. `int8`: for int8 models, whose linear layers
-    keep a copy of their input in int8; the Footprint's weights are fp32's even so. `hypothesis`: its tokens, for
-    sliding attention. Not predicted is oneDNN's workspace, WORKSPACE a thread at most, which is no part of the peak
-    from some 512 tokens on. Raises ValueError as memory.predict does.
+    layer 2 u and, of one chunk, its wide tensor, its input and its output. `int8`: for int8 models, True or the engine
+    of their products (_products.int8_engine). "packed" and "plain" keep a copy of their input in int8; "widened" holds
+    a layer's matrices in fp32 while it multiplies. The Footprint's weights are fp32's even so. `hypothesis`: its
+    tokens, for sliding attention. `ask`: whether the workspace of products in 8 and 16 bits is asked for, as
+    memory.workspace does, or left out; in fp32 on x86 there is none. Raises ValueError as memory.predict does.
     """
     if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP:
         raise ValueError(f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP}")
-    options = {"hypothesis": hypothesis}
+    options = {"hypothesis": hypothesis, "ask": ask}
     shapes = [checked_shape(config, *group, attention, False, 0, dtype, threads, **options) for group in groups]
     tokens, first = filled(sum(s.batch * s.length for s in shapes)), filled(sum(s.batch for s in shapes))
-    size = Sizes(config, dtype.itemsize, chunk, int8)
+    engine = int8_engine() if int8 is True else int8 or None
+    size = Sizes(config, dtype, chunk, engine, shapes[0].threads, ask)
     one_layer = config.num_hidden_layers == 1
     moments = [
         *embedding_moments(size, tokens),
         *(() if one_layer else attention_moments(size, shapes, tokens)),
         *attention_moments(size, shapes, tokens, first),
-        *feed_forward_moments(size, first if one_layer else tokens),
-        Moment("pooler and head", "pooled", {"first tokens": 3 * size.states(first)}),
+        *(() if one_layer else feed_forward_moments(size, tokens)),
+        *feed_forward_moments(size, first),
+        *head_moments(size, first),
     ]
     parts = {name: count * dtype.itemsize for name, count in parameters(config).items()}
     return Footprint(parts, tuple(moments))
@@ -190,9 +192,15 @@ class Sizes:
     """Bytes of what some tokens take on their way."""
 
     config: object
-    item: int  # bytes of one number
+    dtype: torch.dtype
     chunk: int
-    int8: bool
+    int8: str | None  # the engine of its products, for int8 models
+    threads: int
+    ask: bool
+
+    @property
+    def item(self):
+        return self.dtype.itemsize
 
     def states(self, tokens):
         return tokens * self.config.hidden_size * self.item
@@ -203,11 +211,24 @@ class Sizes:
 
     def linear(self, tokens, wide, narrow):
         """What a linear layer from `wide` to `narrow` numbers a token takes at most for a chunk, output included."""
-        tokens = min(tokens, self.chunk)
+        whole, rest = min(tokens, self.chunk), tokens % self.chunk
+        return max(self.product(rows, wide, narrow) for rows in (whole, rest) if rows)
+
+    def product(self, rows, wide, narrow):
+        """What one product takes, output and workspace included, an fp32 matrix of int8 rows not."""
+        output = rows * narrow * self.item
+        if self.int8 == WIDENED:
+            return output
+        if self.ask:
+            output += workspace(self.int8 or self.dtype, self.threads, rows, wide, narrow)
         if not self.int8:
-            return tokens * narrow * self.item
-        kept = tokens * (wide + 4)  # the input in int8, and a scale a token
-        return kept + max(min(tokens, INT8_BLOCK) * wide * 4, tokens * narrow * 4)
+            return output
+        kept = rows * (wide + 4)  # the input in int8, and a scale a token
+        return kept + max(min(rows, INT8_BLOCK) * wide * 4, output)
+
+    def widened(self, *matrices):
+        """An fp32 matrix, or several, that are made of int8 rows; (wide, narrow) of each."""
+        return {"int8 rows in fp32": 4 * sum(map(math.prod, matrices)) * (self.int8 == WIDENED)}
 
 
 def embedding_moments(size, tokens):
@@ -223,7 +244,8 @@ def attention_moments(size, shapes, tokens, first=None):
     first_only = first is not None
     u, query, hidden = size.states(tokens), size.states(first if first_only else tokens), size.config.hidden_size
     held = {"layer input": u, "first tokens": query * first_only, "query": query, "key": u, "value": u}
-    yield Moment("attention", "value projected", held | {"chunk": size.linear(tokens, hidden, hidden)})
+    projected = {"chunk": size.linear(tokens, hidden, hidden)} | size.widened((hidden, hidden))
+    yield Moment("attention", "value projected", held | projected)
     for shape in shapes:
         inside = {"sdpa": sdpa_moments, "eager": eager_moments, "sliding": sliding_moments}[shape.attention]
         for what, tensors in inside(shape, 1 if first_only else shape.length):
@@ -232,9 +254,8 @@ def attention_moments(size, shapes, tokens, first=None):
 
 def sdpa_moments(s, queries):
     """(what, tensors) of one group in torch's kernel, which never builds the matrix of scores."""
-    sums = s.batch * s.config.num_attention_heads * queries * 4
     output = s.hidden * queries // s.length
-    yield "inside the kernel", {"output": output, "log of sums": sums, "kernel scratch": flash_scratch(s, queries)}
+    yield "inside the kernel", {"output": output} | kernel_tensors(s, queries)
 
 
 def sliding_moments(s, queries):
@@ -258,10 +279,20 @@ def feed_forward_moments(size, tokens):
     alive beside the hidden states."""
     hidden, wide, chunk = size.config.hidden_size, size.config.intermediate_size, min(tokens, size.chunk)
     held = {"hidden states": size.states(tokens)}
-    found = held | {"found by attention": size.states(tokens)}
-    yield Moment("attention", "output projected", found | {"chunk": size.linear(chunk, hidden, hidden)})
+    found = held | {"found by attention": size.states(tokens)} | size.widened((hidden, hidden))
+    yield Moment("attention", "output projected", found | {"chunk": size.linear(tokens, hidden, hidden)})
     yield Moment("attention", "normed", found | {"chunk": size.states(chunk), "LayerNorm": size.normed(chunk)})
-    widened = {"wide": chunk * wide * size.item}
-    yield Moment("feed-forward", "widened", held | {"wide": size.linear(chunk, hidden, wide)})
-    yield Moment("feed-forward", "narrowed", held | widened | {"narrow": size.linear(chunk, wide, hidden)})
+    held |= size.widened((hidden, wide), (wide, hidden))
+    yield Moment("feed-forward", "widened", held | {"wide": size.linear(tokens, hidden, wide)})
+    for rows in {chunk, tokens % size.chunk or chunk}:
+        widened = {"wide": rows * wide * size.item, "narrow": size.product(rows, wide, hidden)}
+        yield Moment("feed-forward", "narrowed", held | widened)
     yield Moment("feed-forward", "normed", held | {"narrow": size.states(chunk), "LayerNorm": size.normed(chunk)})
+
+
+def head_moments(size, first):
+    """The pooler over the pairs' first tokens; the classifier's logits are a few numbers."""
+    hidden = size.config.hidden_size
+    pooling = {"dense": size.product(first, hidden, hidden)} | size.widened((hidden, hidden))
+    yield Moment("pooler and head", "pooling", {"first tokens": size.states(first)} | pooling)
+    yield Moment("pooler and head", "pooled", {"first tokens": 3 * size.states(first)})

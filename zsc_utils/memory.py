@@ -5,7 +5,7 @@ memory (`process_peak`: anonymous or file-backed pages). Sizes that people type 
 """
 
 import ctypes
-import math
+import functools
 import multiprocessing
 import os
 import re
@@ -22,6 +22,8 @@ from typing import NamedTuple
 import cloudpickle
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
+
+from zsc_utils._products import PLAIN, ready_product
 
 # ------------------------------------------------------------------------------------------------------------- sizes
 
@@ -123,10 +125,16 @@ class Shape:
     attention: str
     padded: bool
     chunk: int
-    item: int  # bytes of one number
+    dtype: torch.dtype
     threads: int
     window: int = 0  # of sliding attention
     hypothesis: int = 0  # tokens of the hypothesis, which see all there
+    ask: bool = True  # whether `workspace` is asked what torch takes beside results
+
+    @property
+    def item(self):
+        """Bytes of one number."""
+        return self.dtype.itemsize
 
     @property
     def hidden(self):
@@ -173,6 +181,11 @@ class Shape:
         """Whether layers are those of attention.chunk_feed_forward."""
         return getattr(self.config, "feed_forward_tokens", 0) > 0
 
+    def workspace(self, rows, wide, narrow, pairs=1):
+        """What a product takes beside its result, as torch is asked; `pairs`: of heads and texts, multiplied at once."""
+        asked = workspace(self.dtype, self.threads, rows, wide, narrow, pairs) if self.ask else 0
+        return {"workspace of the product (asked)": asked}
+
     @property
     def heads_move(self):
         """Whether (batch, length, heads, size) -> (batch, heads, length, size) changes the order in memory."""
@@ -210,7 +223,8 @@ def predict(
     what config.chunk_size_feed_forward says; 0: whole); for a checkpoint of attention.chunk_feed_forward its tokens.
     `window` of sliding attention (default: what the config says, or 128), `hypothesis`: its tokens, [SEP] included.
     `threads`: those that torch will use, for the scratch (default: torch.get_num_threads()).
-    On a CPU with instructions for bf16 or fp16 its kernels take a workspace besides, which is not predicted.
+    In bf16 and fp16 many CPUs multiply by kernels that take a workspace besides; it differs from one processor to the
+    next, so torch is asked for it, with one operation of each shape (`workspace`).
     Raises ValueError for shapes that the model cannot run, and configs that it does not describe.
     """
     shape = checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads, window, hypothesis)
@@ -219,7 +233,9 @@ def predict(
     return Footprint(parts, tuple(moments))
 
 
-def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads, window=None, hypothesis=8):
+def checked_shape(
+    config, batch, length, attention, padded, ffn_chunk, dtype, threads, window=None, hypothesis=8, ask=True
+):
     """The Shape, or a ValueError that names what is wrong and what would be right."""
     threads = torch.get_num_threads() if threads is None else threads
     window = (getattr(config, "sliding_window", None) or 128) if window is None else window
@@ -252,8 +268,8 @@ def checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, th
     if padded and length == 1:
         raise ValueError("padded texts of length 1: a text has at least one token, so nothing can be padding")
     return Shape(
-        config, batch, length, attention, bool(padded), ffn_chunk or 0, dtype.itemsize, threads,
-        window, min(hypothesis, length - 1),
+        config, batch, length, attention, bool(padded), ffn_chunk or 0, dtype, threads,
+        window, min(hypothesis, length - 1), ask,
     )  # fmt: skip
 
 
@@ -290,27 +306,26 @@ def embedding_moments(s):
 def attention_moments(s):
     """One layer's attention, from its projections to its LayerNorm."""
     u, w, projections = s.hidden, s.scores, {"query, key, value": 3 * s.hidden}
-    held = s.held | projections
+    held, h = s.held | projections, s.config.hidden_size
+    yield Moment("attention", "value projected", held | s.workspace(s.batch * s.length, h, h))
     if s.attention == "sdpa":
-        inside = {
-            "mask as numbers": s.square * s.item if s.padded else 0,
-            "attention output": u,
-            "log of sums": s.batch * s.config.num_attention_heads * s.length * 4,
-            "kernel scratch (per thread)": flash_scratch(s),
-        }
-        yield Moment("attention", "inside the kernel", held | inside)
+        inside = {"mask as numbers": s.square * s.item if s.padded else 0, "attention output": u}
+        yield Moment("attention", "inside the kernel", held | inside | kernel_tensors(s, s.length))
     elif s.attention == "sliding":
         yield Moment("attention", "inside a block", held | {"attention output": u} | largest_block(s))
     else:
         copy = u if s.heads_move and s.batch > 1 else 0  # bmm wants batch and heads as one dimension
         scale = 8 + s.item  # a Python float becomes a double, and then a number of the scores' type
-        yield Moment("attention", "scores", held | {"query and key, copied": 2 * copy, "scores": w})
+        pairs, size = s.batch * s.config.num_attention_heads, h // s.config.num_attention_heads
+        asked, heard = s.workspace(s.length, size, s.length, pairs), s.workspace(s.length, s.length, size, pairs)
+        yield Moment("attention", "scores", held | {"query and key, copied": 2 * copy, "scores": w} | asked)
         yield Moment("attention", "scores scaled", held | {"scores": w, "scaled scores": w, "scale": scale})
-        yield Moment("attention", "weighted", held | {"weights": w, "value, copied": copy, "attention output": u})
+        yield Moment("attention", "weighted", held | {"weights": w, "value, copied": copy, "attention output": u} | heard)
         moved = {"weights": w, "attention output": u, "attention output, heads joined": u if s.heads_move else 0}
         yield Moment("attention", "heads joined", held | moved)
-    end = {"attention weights": w, "attention output": u, "dense": u, "residual sum": u, "LayerNorm": s.norm}
-    yield Moment("attention", "normed", s.held | end)
+    end = {"attention weights": w, "attention output": u, "dense": u}
+    yield Moment("attention", "output projected", s.held | end | s.workspace(s.batch * s.length, h, h))
+    yield Moment("attention", "normed", s.held | end | {"residual sum": u, "LayerNorm": s.norm})
 
 
 class Block(NamedTuple):
@@ -341,7 +356,7 @@ def sliding_blocks(length, hypothesis, window):
 
 def largest_block(s, first_only=False):
     """The tensors of the Block of sliding attention that takes most."""
-    width, item, heads = s.config.hidden_size, s.item, s.config.num_attention_heads
+    width, item = s.config.hidden_size, s.item
     blocks = sliding_blocks(s.length, s.hypothesis, s.window)
     found = []
     for block in blocks[:1] if first_only else blocks:
@@ -352,22 +367,30 @@ def largest_block(s, first_only=False):
                 "band": rows * keys * block.banded,
                 "band as numbers": rows * keys * item * block.banded,
                 "block's output": rows * width * item,
-                "log of sums": heads * rows * 4,
-                "kernel scratch (per thread)": flash_scratch(s, rows, keys),
             }
+            | kernel_tensors(s, rows, keys, batch=1, masked=block.banded)
         )
     return max(found, key=lambda tensors: sum(tensors.values()))
 
 
-def flash_scratch(s, queries=None, keys=None):
+def kernel_tensors(s, queries, keys=None, batch=None, masked=None):
+    """What torch's flash attention for CPUs allocates beside its output: the log of each query's sum of exponentials,
+    and scratch. `queries`: how many tokens of a text ask, of how many `keys` (default: all of them)."""
+    keys, batch, heads = keys or s.length, batch or s.batch, s.config.num_attention_heads
+    if s.item < 4 and s.ask:  # some processors lay keys and values out anew
+        masked = s.padded if masked is None else masked
+        shape = batch, heads, queries, keys, s.config.hidden_size // heads, masked
+        return {"kernel scratch (asked)": attention_workspace(s.dtype, s.threads, *shape)}
+    return {"log of sums": batch * heads * queries * 4, "kernel scratch (per thread)": flash_scratch(s, queries, keys)}
+
+
+def flash_scratch(s, queries, keys):
     """Scratch of torch's CPU flash attention: a block of scores, two sums per query and the output, in fp32 per thread.
 
     Source: aten/src/ATen/native/cpu/FlashAttentionKernel.cpp. In 16 bits the block of scores is kept a second time.
-    `queries`: how many tokens of a text ask, of how many `keys` (default: all of them).
     """
-    asking = s.length if queries is None else queries
-    queries = min(asking, next(block for least, block in QUERY_BLOCKS if asking >= least))
-    keys = min(keys or s.length, KEY_BLOCK)
+    queries = min(queries, next(block for least, block in QUERY_BLOCKS if queries >= least))
+    keys = min(keys, KEY_BLOCK)
     head_size = s.config.hidden_size // s.config.num_attention_heads
     fp32 = 4 * (queries * keys + 2 * queries + queries * head_size)
     return s.threads * (fp32 + (s.item * queries * keys if s.item < 4 else 0))
@@ -381,28 +404,33 @@ def feed_forward_moments(s):
     held = s.held | {"attention weights": s.scores, "after attention": s.hidden}
     chunks = s.length // s.chunk if s.chunk else 1
     u, f = s.hidden // chunks, s.intermediate // chunks
+    h, wide, rows = s.config.hidden_size, s.config.intermediate_size, s.batch * s.length // chunks
+    widening, narrowing = s.workspace(rows, h, wide), s.workspace(rows, wide, h)
+    yield Moment("feed-forward", "widened", held | {"widened": f} | widening)
     if s.chunk:  # transformers collects what is done, and joins it
         held_to_join = held | {"chunks done": chunks * u, "joined": s.hidden}
         held = held | {"chunks done": (chunks - 1) * u}
         copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not one piece of memory
-        yield Moment("feed-forward", "chunk widened", held | {"chunk, copied": copy, "widened": f})
+        yield Moment("feed-forward", "chunk widened", held | {"chunk, copied": copy, "widened": f} | widening)
         yield Moment("feed-forward", "chunks joined", held_to_join)
     yield Moment("feed-forward", "after GELU", held | {"widened": f, "after GELU": f})
-    end = {"after GELU": f, "dense": u, "residual sum": u, "LayerNorm": s.norm // chunks}
-    yield Moment("feed-forward", "normed", held | end)
+    end = {"after GELU": f, "dense": u}
+    yield Moment("feed-forward", "narrowed", held | end | narrowing)
+    yield Moment("feed-forward", "normed", held | end | {"residual sum": u, "LayerNorm": s.norm // chunks})
 
 
 def overwriting_moments(s):
     """The feed-forward network of attention.chunk_feed_forward, whose chunks are of any texts' tokens."""
-    share = min(s.chunk or math.inf, s.batch * s.length)
-    held, u, f = (
-        s.held | {"after attention": s.hidden},
-        share * s.config.hidden_size,
-        share * s.config.intermediate_size,
-    )
-    yield Moment("feed-forward", "after GELU", held | {"widened": f * s.item, "after GELU": f * s.item})
-    end = {"after GELU": f, "dense": u, "residual sum": u, "LayerNorm": u + 2 * share}
-    yield Moment("feed-forward", "normed", held | {name: count * s.item for name, count in end.items()})
+    tokens, h, wide = s.batch * s.length, s.config.hidden_size, s.config.intermediate_size
+    share = min(s.chunk or tokens, tokens)
+    held, u, f = s.held | {"after attention": s.hidden}, share * h * s.item, share * wide * s.item
+    for rows in {share, tokens % share or share}:
+        yield Moment("feed-forward", "widened", held | {"widened": rows * wide * s.item} | s.workspace(rows, h, wide))
+        narrowed = {"after GELU": rows * wide * s.item, "dense": rows * h * s.item}
+        yield Moment("feed-forward", "narrowed", held | narrowed | s.workspace(rows, wide, h))
+    yield Moment("feed-forward", "after GELU", held | {"widened": f, "after GELU": f})
+    end = {"after GELU": f, "dense": u, "residual sum": u, "LayerNorm": u + 2 * share * s.item}
+    yield Moment("feed-forward", "normed", held | end)
 
 
 def head_moments(s):
@@ -410,7 +438,57 @@ def head_moments(s):
     pooled = s.batch * s.config.hidden_size * s.item
     embedded = 0 if s.overwrites else s.hidden
     states = {"embeddings' output": embedded, "last hidden state": s.hidden, "padding mask": s.mask}
+    h = s.config.hidden_size
+    yield Moment("pooler and head", "pooling", states | {"dense": pooled} | s.workspace(s.batch, h, h))
     yield Moment("pooler and head", "pooled", states | {"dense": pooled, "tanh": pooled})
+    logits = {"pooled": pooled, "logits": s.batch * s.config.num_labels * s.item}
+    yield Moment("pooler and head", "classified", states | logits | s.workspace(s.batch, h, s.config.num_labels))
+
+
+# --------------------------------------------------------------------------------------------------------- workspace
+
+
+@functools.cache
+def workspace(kind, threads, rows, wide, narrow, pairs=1):
+    """Bytes that torch takes on this CPU, beside the result, for a product (rows, wide) x (wide, narrow): an int.
+
+    `kind`: a dtype, or "packed" or "plain" for int8. In fp32 on x86 it is 0: MKL's buffers are no tensors. oneDNN takes
+    room to lay out what it multiplies, and how much is its own choice by processor, shape and `threads`: so it is asked,
+    with one such product. `pairs`: so many at once, as of eager attention. The same on each run.
+    """
+    if kind == torch.float32 and torch.backends.mkl.is_available():
+        return 0
+    if isinstance(kind, torch.dtype):
+        x, matrix = torch.zeros(pairs, rows, wide, dtype=kind), torch.zeros(pairs, narrow, wide, dtype=kind)
+        if pairs > 1:
+            return beside_result(lambda: x @ matrix.mT, threads)
+        x, layer = x[0], torch.nn.Linear(wide, narrow, dtype=kind).eval()
+        return beside_result(lambda: layer(x), threads)
+    whole = torch.zeros(rows, wide, dtype=torch.int8 if kind == PLAIN else torch.uint8)
+    multiply = ready_product(kind, torch.ones(narrow, wide, dtype=torch.int8))
+    return beside_result(lambda: multiply(whole), threads)
+
+
+@functools.cache
+def attention_workspace(dtype, threads, batch, heads, queries, keys, size, masked):
+    """Bytes that torch's scaled_dot_product_attention takes beside its result on this CPU, asked as `workspace` is."""
+    q, k, v = (
+        torch.zeros(batch, count, heads, size, dtype=dtype).transpose(1, 2) for count in (queries, keys, keys)
+    )
+    mask = torch.zeros(batch, 1, queries, keys, dtype=dtype) if masked else None
+    return beside_result(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), threads)
+
+
+def beside_result(multiply, threads):
+    """The peak of tensor bytes of a function less those of the tensor that it returns, with so many threads."""
+    own = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            result = multiply()  # the first time kernels are made
+            return tensor_peak(multiply) - result.nbytes
+    finally:
+        torch.set_num_threads(own)
 
 
 # ------------------------------------------------------------------------------------------------------ tensor bytes

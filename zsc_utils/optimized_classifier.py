@@ -6,7 +6,7 @@ import torch
 
 from zsc_utils.checkpoint import load
 from zsc_utils.classifier import ZeroShotClassifier, check_texts, is_per_text
-from zsc_utils.quantization import check_engine, precision_of, quantize
+from zsc_utils.quantization import check_device, precision_of, quantize
 
 
 class OptimizedZeroShotClassifier:
@@ -33,7 +33,7 @@ class OptimizedZeroShotClassifier:
             return
         checkpoint = load(model_path)
         if precision_of(checkpoint) == "int8":
-            check_engine(device)
+            check_device(device)
         if precision_of(checkpoint) == "fp32":
             checkpoint = quantize(checkpoint, "fp16")
         try:

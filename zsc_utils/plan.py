@@ -14,11 +14,12 @@ import torch
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
+from zsc_utils._products import PACKED, int8_engine, slower
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, load
 from zsc_utils.memory import format_size, parameters, parse_size, resident, tight_heap
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
-from zsc_utils.quantization import HALVES, int8_bytes, multiplies_plain_rows, precision_of, quantize
+from zsc_utils.quantization import HALVES, int8_bytes, precision_of, quantize
 
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
@@ -30,6 +31,7 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
+WORKSPACE = {"fp32": 300_000, "fp16": 300_000, "bf16": 300_000, "int8": 300_000}  # of products, a thread, at most
 HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
 VARIES = 4_000_000  # in memory, of floats: products leave so much more free in some runs than in others
 HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
@@ -60,7 +62,7 @@ class Rung:
         shapes = 3 * math.ceil(self.chunk / inference.STEP)  # hidden to hidden, to wide, and back; by numbers of rows
         bill = {
             "weights": weight_bytes(config, self.precision),
-            "activations": self.activations(config) + inference.WORKSPACE * torch.get_num_threads(),
+            "activations": self.activations(config) + WORKSPACE[self.precision] * torch.get_num_threads(),
             "kernels of oneDNN": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP + (self.precision == "int8") * HOLES * self.chunk * config.intermediate_size,
@@ -93,6 +95,7 @@ class Rung:
         tokens, worst = max(self.max_tokens, longest), 0
         # of sliding attention, blocks of the text are largest beside the shortest hypothesis
         hypotheses = (1, longest) if self.attention == "sliding" else (1,)
+        engine = int8_engine(streamed=bool(self.block)) if self.precision == "int8" else False
         for pairs, hypothesis in itertools.product(range(1, 41), hypotheses):
             length = min(longest, tokens // pairs)
             groups = [(pairs, length)]
@@ -100,7 +103,7 @@ class Rung:
                 groups.append((1, rest))
             footprint = inference.predict(
                 config, groups, attention=self.attention, chunk=self.chunk,
-                dtype=DTYPES[self.precision], int8=self.precision == "int8", hypothesis=hypothesis,
+                dtype=DTYPES[self.precision], int8=engine, hypothesis=hypothesis, ask=False,
             )  # fmt: skip
             worst = max(worst, footprint.peak_activations)
         return worst
@@ -112,7 +115,7 @@ def streamed_bytes(config, precision):
     In int8 a scale for each word as well, and where oneDNN needs them packed, the larger part of a layer once more.
     """
     extra = 4 * config.vocab_size if precision == "int8" else 0
-    if precision == "int8" and not multiplies_plain_rows():
+    if precision == "int8" and int8_engine(streamed=True) == PACKED:
         extra += 2 * config.hidden_size * config.intermediate_size
     return weight_bytes(in_memory(config), precision) + extra
 

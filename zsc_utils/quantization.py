@@ -21,6 +21,9 @@ from torch.nn import Embedding, Linear, Module
 
 from zsc_utils import checkpoint as door
 from zsc_utils import memory
+from zsc_utils._products import (
+    PACKED, WIDENED, activation_range, int8_engine, multiply_packed, multiply_plain, multiply_widened, pack,
+)  # fmt: skip
 from zsc_utils.checkpoint import CheckpointError
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -32,8 +35,10 @@ ROWS_AT_A_TIME = 256  # of a matrix that is made int8 while it is read
 def quantize(checkpoint, precision):
     """A new Checkpoint in "fp16", "bf16" or "int8"; the given one is not changed, and nothing of it is kept alive.
 
-    int8 covers the linear layers and the embeddings, a quarter of fp32's bytes. Raises ValueError for another
-    precision, for a checkpoint that is in int8 already, and for int8 anywhere but on a CPU with oneDNN.
+    int8 covers the linear layers and the embeddings, a quarter of fp32's bytes. Where the processor or this build of
+    torch has no int8 product that is right and fast, rows stay in int8 and are multiplied in fp32. fp16 and bf16 are
+    slower than fp32 on a CPU without instructions for them; a plan says so. Raises ValueError for another precision,
+    for a checkpoint that is in int8 already, and for int8 anywhere but on a CPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
@@ -41,20 +46,18 @@ def quantize(checkpoint, precision):
     if precision_of(checkpoint) == "int8":
         raise ValueError(f"{checkpoint.name!r} is in int8 already: start from the checkpoint it was made from")
     if precision == "int8":
-        check_engine(checkpoint.model.device)
+        check_device(checkpoint.model.device)
         return replace(checkpoint, model=door.rebuilt(checkpoint.model, to_int8))
     model = door.rebuilt(checkpoint.model, lambda module, _: converted(module, HALVES[precision]))
     return replace(checkpoint, model=model)
 
 
-def check_engine(device):
-    """Raise unless int8 can run: oneDNN multiplies on the CPU only."""
+def check_device(device):
+    """Raise unless int8 can run there."""
     if device.type != "cpu":
         raise ValueError(
             f"int8 runs on CPUs only, the model is on {device}: use fp16 there, or move it with .cpu() first"
         )
-    if not torch.backends.mkldnn.is_available():
-        raise ValueError("int8 needs torch with oneDNN, which this build lacks: use fp16 or bf16")
 
 
 def precision_of(checkpoint):
@@ -73,8 +76,8 @@ def weight_bytes(checkpoint):
 def int8_bytes(config):
     """What `quantize(checkpoint, "int8")` will hold in memory, predicted from the config, exact.
 
-    Matrices take a byte a number and four a row for its scale; linear layers, the classifier aside, four more a row for
-    zeros that oneDNN asks for. The rest is fp32.
+    Matrices take a byte a number and four a row for its scale; linear layers that oneDNN multiplies, the classifier
+    aside, four more a row for zeros that it asks for. The rest is fp32.
     """
     h, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     counts = memory.parameters(config)
@@ -82,7 +85,8 @@ def int8_bytes(config):
     rows = layers * (5 * h + f) + h  # of all linear layers but the classifier: outputs, each with a bias
     matrices = layers * (4 * h * h + 2 * h * f) + h * h
     in_int8 = counts["embeddings"] + matrices
-    return in_int8 + 4 * (sum(counts.values()) - in_int8) + 4 * table_rows + 8 * rows
+    zeros = 4 * rows * (int8_engine() == PACKED)
+    return in_int8 + 4 * (sum(counts.values()) - in_int8) + 4 * (table_rows + rows) + zeros
 
 
 # --------------------------------------------------------------------------------------------------------- modules
@@ -97,41 +101,50 @@ def rows_to_int8(matrix):
 class Int8Linear(Module):
     """A linear layer with int8 weights, one scale a row; activations become int8 on the way, one scale a token.
 
-    The engine is oneDNN, through torch.ops.onednn, which torch's own compiler calls; if that goes, this class changes.
+    Where no int8 product is right and fast, activations stay as they are, and the rows become an fp32 matrix for as
+    long as they are multiplied (`engine`, see _products).
     """
 
-    def __init__(self, rows, scale, bias, pack=True):
+    def __init__(self, rows, scale, bias, engine=None):
         """`rows` (out, in) int8, `scale` (out,) fp32, `bias` (out,) fp32.
 
-        `pack`: lay the rows out as oneDNN likes them; without, which not every processor multiplies right
-        (`multiplies_plain_rows`), they stay the caller's tensor.
+        `engine`: "packed", "plain" or "widened" (default: what int8_engine says); all but "packed" keep the caller's
+        tensor.
         """
         super().__init__()
-        if pack:
-            self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(rows.contiguous(), None))
+        self.engine = engine or int8_engine()
+        if self.engine == PACKED:
+            self.register_buffer("packed", pack(rows))
             self.register_buffer("no_shift", torch.zeros(len(scale), dtype=torch.int32), persistent=False)
         else:
             self.register_buffer("plain", rows)
         self.register_buffer("scale", scale)
         self.register_buffer("bias", bias)
-        self.pack = pack
 
     def forward(self, x):
+        if self.engine == WIDENED:
+            return self.widened()(x)
         whole, token_scale = tokens_to_int8(x)
-        if self.pack:
-            shift = activation_range()[1]
-            product = multiply(whole.view(torch.uint8).add_(shift), shift, self.packed, self.scale, self.no_shift)
+        if self.engine == PACKED:
+            shift = activation_range() + 1
+            product = multiply_packed(
+                whole.view(torch.uint8).add_(shift), shift, self.packed, self.scale, self.no_shift
+            )
         else:
             product = multiply_plain(whole, self.plain, self.scale)
         return torch.addcmul(self.bias, product, token_scale, out=product)
 
+    def widened(self):
+        """A function as `forward`, its rows in an fp32 matrix: for many calls, as that is made only once."""
+        return functools.partial(multiply_widened, matrix=self.rows().float(), scale=self.scale, bias=self.bias)
+
     def __reduce__(self):
         """How it is copied and pickled: packed rows cannot be, so they are packed anew."""
-        return Int8Linear, (self.rows(), self.scale, self.bias, self.pack)
+        return Int8Linear, (self.rows(), self.scale, self.bias, self.engine)
 
     def rows(self):
         """The int8 weights (out, in) as they came."""
-        return self.packed.to_dense().t().contiguous() if self.pack else self.plain
+        return self.packed.to_dense().t().contiguous() if self.engine == PACKED else self.plain
 
 
 def tokens_to_int8(x, block=256):
@@ -139,54 +152,13 @@ def tokens_to_int8(x, block=256):
 
     Some tokens at a time, so that what lies between is small.
     """
-    largest, _ = activation_range()
-    flat = x.reshape(-1, x.shape[-1])
+    largest, flat = activation_range(), x.reshape(-1, x.shape[-1])
     whole, scale = torch.empty_like(flat, dtype=torch.int8), flat.new_empty(len(flat), 1)
     for part, out, one in zip(flat.split(block), whole.split(block), scale.split(block)):
         torch.amax(part.abs(), -1, keepdim=True, out=one)
         one.div_(largest).clamp_min_(1e-12)
         out.copy_((part / one).round_())
     return whole.view(x.shape), scale.view(*x.shape[:-1], 1)
-
-
-def multiply(whole, shift, packed, scale, no_shift):
-    """(whole - shift) times the packed rows, times their scale, in fp32; `whole` is uint8.
-
-    Rows are packed for uint8 only: beside int8 oneDNN falls back to its reference code, which is far slower.
-    """
-    return torch.ops.onednn.qlinear_pointwise(
-        whole, 1.0, shift, packed, scale, no_shift, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-
-
-def multiply_plain(whole, rows, scale):
-    """whole (..., in) times rows (out, in), both int8, times the rows' scale, in fp32; nothing is packed."""
-    product = torch._int_mm(whole.reshape(-1, whole.shape[-1]), rows.t())
-    product = product.view(torch.float32).copy_(product)  # in its own place, number by number
-    return product.mul_(scale).unflatten(0, whole.shape[:-1])
-
-
-@functools.cache
-def multiplies_plain_rows():
-    """Whether products of int8 by int8 come out right without packing: where the processor has VNNI."""
-    rows = torch.full((256, 768), 127, dtype=torch.int8)
-    return (torch._int_mm(rows, rows.t()) == 768 * 127 * 127).all().item() and (
-        torch._int_mm(-rows, rows.t()) == -768 * 127 * 127
-    ).all().item()
-
-
-@functools.cache
-def activation_range():
-    """(largest whole number of an activation, shift to make it uint8): (127, 128) where such products come out right.
-
-    AVX2 adds two products in 16 bits, and 2 x 127 x 255 does not fit: oneDNN's answer is wrong then, without a word.
-    Activations from -63 to 63, shifted to 1 to 127, cannot overflow. So a product whose answer is known is tried.
-    """
-    rows, ones = torch.full((256, 768), 127, dtype=torch.int8), torch.ones(256)
-    highest = torch.full((64, 768), 255, dtype=torch.uint8)
-    packed, zeros = torch.ops.onednn.qlinear_prepack(rows, None), torch.zeros(256, dtype=torch.int32)
-    exact = (multiply(highest, 128, packed, ones, zeros) == 768 * 127 * 127).all()
-    return (127, 128) if exact else (63, 64)
 
 
 class Int8Embedding(Module):
@@ -268,7 +240,6 @@ def write_beside(folder, source, config, stored, ids):
 def store_int8(source, folder):
     """Write the checkpoint of a folder to a new one in int8, as `save` does, with one tensor in memory at a time."""
     config, file = door.read_config(source), door.weights_file(source)
-    check_engine(torch.device("cpu"))
     model = door.weightless(config)
     matrices = {f"{name}.weight" for name, module in model.named_modules() if in_rows(module, name)}
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
@@ -323,7 +294,6 @@ def read_int8(folder, config, *, dtype=torch.int8, attn_implementation="sdpa"):
     file = door.weights_file(folder)
     if dtype not in (torch.float32, torch.int8):  # fp32 is what load asks for when nobody asked
         raise CheckpointError(f"{folder.name} is stored in int8 and runs in it: leave out dtype {dtype}")
-    check_engine(torch.device("cpu"))
     weights = {name: shape for name, shape in door.tensor_shapes(file).items() if not name.endswith(".scale")}
     door.check_shapes(weights, config, file)
     config._attn_implementation = attn_implementation
@@ -354,7 +324,7 @@ def int8_module(module, name, tensors, dtype):
     matrix = tensors["weight"], tensors["weight.scale"]
     if isinstance(module, Embedding):
         return Int8Embedding(*matrix)
-    return Int8Linear(*matrix, tensors["bias"], pack=not multiplies_plain_rows())
+    return Int8Linear(*matrix, tensors["bias"], int8_engine(streamed=True))
 
 
 def in_fp32(tensors, name, file):
