@@ -9,6 +9,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
 from zsc_utils import inference, memory, quantization
+from zsc_utils._products import right_range
 from zsc_utils.batching import Pairs
 
 ONE_LAYER = dict(layers=1, heads=1, hidden=32, wide=100)
@@ -36,6 +37,13 @@ def quantised(model, precision):
     if precision == "fp32":
         return model
     return quantization.quantize(zsc.Checkpoint(model, None, "toy", 0, 2, None), precision).model
+
+
+def with_engine(model, engine):
+    """A model in int8 whose products are made by this engine, whatever the processor does best."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantization, "int8_engine", lambda streamed=False: engine)
+        return quantised(model, "int8")
 
 
 def drawn(model, groups, seed=0):
@@ -133,28 +141,34 @@ def some_batches(count):
     return [[(rng.randint(1, 12), rng.randint(2, 90)) for _ in range(rng.randint(1, 3))] for _ in range(count)]
 
 
-def test_few_shapes_reach_the_linear_layers(monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_few_shapes_reach_the_linear_layers(precision, monkeypatch):
     """oneDNN compiles a kernel for each number of rows, and keeps it."""
-    rows, linear = set(), inference.linear
-    monkeypatch.setattr(inference, "linear", lambda layer, tokens: rows.add(len(tokens)) or linear(layer, tokens))
-    model = model_of(**TWO_LAYERS)
+    rows, ready = set(), inference.ready
+
+    def counted(layer):
+        return lambda tokens: rows.add(len(tokens)) or ready(layer)(tokens)
+
+    monkeypatch.setattr(inference, "ready", counted)
+    model = quantised(model_of(**TWO_LAYERS), precision)
     for groups in some_batches(40):
         inference.logits(model, *drawn(model, groups), groups)
     assert rows == {64, 128, 192, 256}
 
 
-def test_few_shapes_reach_the_products_of_int8(monkeypatch):
-    rows, multiply = set(), quantization.multiply
-    monkeypatch.setattr(quantization, "multiply", lambda x, *more: rows.add(x.shape[:-1].numel()) or multiply(x, *more))
-    model = quantised(model_of(**TWO_LAYERS), "int8")
-    for groups in some_batches(40):
-        inference.logits(model, *drawn(model, groups), groups)
-    assert rows == {64, 128, 192, 256}
+def test_int8_rows_become_a_matrix_once_for_all_chunks(monkeypatch):
+    """Where no int8 product is fast: made for each chunk it would take as long as the product."""
+    model = with_engine(model_of(**TWO_LAYERS), "widened")
+    made, rows = [], quantization.Int8Linear.rows
+    monkeypatch.setattr(quantization.Int8Linear, "rows", lambda layer: made.append(layer) or rows(layer))
+    inference.logits(model, *drawn(model, [(8, 100)]), [(8, 100)], chunk=64)  # 13 chunks
+    assert len(made) == 2 * 6 + 1  # two layers, and the pooler
 
 
 # -------------------------------------------------------------------------------------------------------------- bytes
 
-PRODUCTS = {"value projected", "widened", "narrowed", "pooled"}  # where oneDNN multiplies, and may take a workspace
+ENGINES = [engine for engine in ("packed", "plain") if right_range(engine)] + ["widened"]
+EVERY_PRECISION = ["fp32", "fp16", "bf16", *ENGINES]
 
 
 # of 128 tokens or more with the filling, and of more than two a pair: as few as that the last layer may take the most
@@ -174,94 +188,55 @@ def drawn_case(rng, layers=(1, 2, 3)):
 
 
 def measured_and_predicted(shape, attention, groups, chunk, precision="fp32"):
-    model = quantised(model_of(**shape, attention=attention), precision)
+    """Peak bytes of one pass, and as predicted; `precision` may be an engine for int8."""
+    model = model_of(**shape, attention=attention)
+    model = with_engine(model, precision) if precision in ENGINES else quantised(model, precision)
     ids, types = drawn(model, groups)
-    options = {"dtype": torch.float16} if precision == "fp16" else {"int8": precision == "int8"}
+    inference.logits(model, ids, types, groups, chunk=chunk)  # what is made once is there
     measured = memory.tensor_peak(lambda: inference.logits(model, ids, types, groups, chunk=chunk))
+    options = {"int8": precision} if precision in ENGINES else {"dtype": model.dtype}
     return measured, inference.predict(model.config, groups, attention=attention, chunk=chunk, **options)
 
 
-def check_bytes(case, precision="fp32"):
-    """What oneDNN takes while it multiplies comes on top of the moments where it does, and of no others.
-
-    So the prediction is exact where another moment, in attention, is ahead of these by more than that; returns whether.
-    """
-    measured, footprint = measured_and_predicted(**case, precision=precision)
-    workspace = torch.get_num_threads() * inference.WORKSPACE
-    products = max(moment.bytes for moment in footprint.moments if moment.what in PRODUCTS)
-    others = max(moment.bytes for moment in footprint.moments if moment.what not in PRODUCTS)
-    assert footprint.peak_activations <= measured <= max(others, products + workspace), case
-    return others >= products + workspace
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_without_onednn_bytes_are_predicted_exactly(precision, threads, monkeypatch):
-    """torch's own products take no workspace, so that nothing hides a wrong term."""
-    if precision == "fp16" and torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        pytest.skip("with instructions for fp16, torch leaves it to oneDNN")
-    monkeypatch.setattr(inference, "HAS_ONEDNN", False)
-    torch.set_num_threads(threads)
-    rng = random.Random(threads)
-    for _ in range(20):
+@pytest.mark.parametrize("precision", EVERY_PRECISION)
+def test_bytes_are_predicted_exactly(precision):
+    rng = random.Random(precision)
+    for threads in [1, 2, 4] * 4:
+        torch.set_num_threads(threads)
         case = drawn_case(rng) | {"precision": precision}
         measured, footprint = measured_and_predicted(**case)
-        assert measured == footprint.peak_activations, case
-
-
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_with_onednn_bytes_are_predicted_but_for_its_workspace(precision):
-    quantization.activation_range()  # tries products, once
-    rng = random.Random(0)
-    for _ in range(15):
-        check_bytes(drawn_case(rng, layers=(2, 3) if precision == "int8" else (1, 2, 3)), precision)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("groups", [[(4, 512)], [(12, 113), (9, 112)], [(3, 400), (10, 64)]], ids=str)
-def test_from_some_tokens_on_the_peak_is_exact_in_attention(groups, attention, precision):
-    shape = dict(layers=2, heads=4, hidden=256, wide=1024)
-    assert check_bytes(dict(shape=shape, attention=attention, groups=groups, chunk=64), precision)
+        assert measured == footprint.peak_activations, (threads, case, footprint)
 
 
 @pytest.mark.parametrize("groups", [[(1, 20)], [(5, 7)], [(70, 2)]], ids=str)
-def test_bytes_of_a_handful_of_tokens_are_predicted_exactly(groups, monkeypatch):
-    monkeypatch.setattr(inference, "HAS_ONEDNN", False)
+def test_bytes_of_a_handful_of_tokens_are_predicted_exactly(groups):
     measured, footprint = measured_and_predicted(dict(layers=2, heads=4, hidden=64, wide=64), "sdpa", groups, 256)
     assert measured == footprint.peak_activations
 
 
-def test_embeddings_in_int8_are_within_bounds():
+def test_embeddings_in_int8_are_predicted_exactly():
     """Of one layer, where attention keeps the keys and values of all tokens only, embeddings take the most."""
     shape = dict(layers=1, heads=4, hidden=256, wide=256)
-    check_bytes(dict(shape=shape, attention="sdpa", groups=[(8, 512)], chunk=64), "int8")
+    case = dict(shape=shape, attention="sdpa", groups=[(8, 512)], chunk=64)
+    measured, footprint = measured_and_predicted(**case, precision=ENGINES[0])
+    assert measured == footprint.peak_activations and footprint.peak.phase == "embeddings"
 
 
 REAL = dict(layers=2, heads=12, hidden=768, wide=3072)
 
 
-@pytest.mark.parametrize("groups", [[(8, 128)], [(2, 512)], [(3, 113), (3, 112), (3, 110)]], ids=str)
-def test_the_real_geometry_is_predicted_to_the_byte(groups):
-    measured, footprint = measured_and_predicted(REAL, "sdpa", groups, 256)
-    assert measured == footprint.peak_activations and footprint.peak.what == "inside the kernel"
+@pytest.mark.parametrize("precision", ["fp32", *ENGINES])
+def test_the_real_geometry_is_predicted_to_the_byte(precision):
+    for groups in [[(1, 1)], [(4, 64)], [(8, 128)], [(2, 512)], [(3, 113), (3, 112), (3, 110)]]:
+        measured, footprint = measured_and_predicted(REAL, "sdpa", groups, 256, precision)
+        assert measured == footprint.peak_activations, groups
 
 
-def test_the_real_geometry_in_int8_is_within_bounds():
-    check_bytes(dict(shape=REAL, attention="sdpa", groups=[(4, 128)], chunk=256), "int8")
-
-
-def test_older_processors_keep_to_the_bounds_too(monkeypatch):
-    """Other instructions are other kernels, with other workspaces."""
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-
-    def as_on_older_processors():
-        rng = random.Random(1)
-        for precision in ["fp32", "int8"] * 4:
-            check_bytes(drawn_case(rng, layers=(2, 3)), precision)
-        return quantization.activation_range()
-
-    assert memory.process_peak(as_on_older_processors).result == (63, 64)  # as AVX2 has it
+def test_a_workspace_that_is_not_asked_for_is_left_out(monkeypatch):
+    monkeypatch.setattr(inference, "workspace", lambda *_: 10**9)
+    config = model_of(**TWO_LAYERS).config
+    asked, plain = (inference.predict(config, [(1, 9)], int8="packed", ask=ask).peak_activations for ask in (True, False))
+    assert asked >= 10**9 > plain
 
 
 def test_int8_blocks_are_those_of_quantization():

@@ -16,10 +16,6 @@ from zsc_utils import memory
 # ------------------------------------------------------------------------------------- prediction against measurement
 
 
-# with instructions for fp16 the kernels would take a workspace, as they do for bf16 below
-HALF = torch.float32 if torch.ops.mkldnn._is_mkldnn_fp16_supported() else torch.float16
-
-
 def model_of(layers, heads, head_size, widening, attention, chunk, dtype=torch.float32):
     hidden = heads * head_size
     config = BertConfig(
@@ -53,7 +49,7 @@ def drawn_case(rng):
         "length": length,
         "padded": length > 1 and rng.random() < 0.5,
         "chunk": rng.choice(divisors) if rng.random() < 0.4 else None,
-        "dtype": torch.float32 if rng.random() < 0.8 else HALF,
+        "dtype": rng.choice([torch.float32] * 8 + [torch.float16, torch.bfloat16]),
     }
 
 
@@ -114,18 +110,34 @@ def test_scratch_of_the_attention_kernel_follows_the_threads(threads):
     assert scratch == threads * 4 * (64 * 256 + 2 * 64 + 64 * 16)
 
 
-def test_bf16_takes_what_is_predicted_and_perhaps_a_workspace_besides():
-    case = dict(layers=2, heads=2, head_size=64, widening=4, attention="sdpa", batch=2, length=64)
-    measured, footprint = measured_and_predicted(**case, padded=False, chunk=None, dtype=torch.bfloat16)
-    assert footprint.phases["embeddings"] == measured["embeddings"]  # nothing but lookups and sums
-    assert footprint.peak_activations <= max(measured.values()) <= 2 * footprint.peak_activations
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_bytes_are_predicted_for_any_number_of_threads(dtype, threads):
+    torch.set_num_threads(threads)
+    for batch, length, padded in [(1, 1, False), (2, 64, True), (3, 113, False), (8, 128, False)]:
+        case = dict(layers=2, heads=4, head_size=64, widening=2, attention="sdpa", batch=batch, length=length)
+        measured, footprint = measured_and_predicted(**case, padded=padded, chunk=None, dtype=dtype)
+        assert footprint.phases == measured, case
+
+
+def test_a_workspace_is_what_torch_takes_beside_the_result():
+    """Of a function that allocates 4 kB and gives 1 kB back, and with the threads that were asked for."""
+    seen = []
+
+    def multiply():
+        seen.append(torch.get_num_threads())
+        scratch = torch.empty(768)
+        return torch.empty(256).fill_(scratch.numel())
+
+    assert memory.beside_result(multiply, 3) == 3072
+    assert set(seen) == {3} and torch.get_num_threads() == 2
 
 
 WRONG_TERMS = {
     "embeddings are let go of": (memory.Shape, "held", property(lambda s: {"layer input": s.hidden, "mask": s.mask})),
     "LayerNorm keeps no statistics": (memory.Shape, "norm", property(lambda s: s.hidden)),
     "SDPA keeps its mask as numbers": (memory.Shape, "mask", property(lambda s: s.square * s.item * s.padded)),
-    "no scratch": (memory, "flash_scratch", lambda s: 0),
+    "no scratch": (memory, "flash_scratch", lambda *_: 0),
     "heads never move": (memory.Shape, "heads_move", False),
     "eager lets go of its scores": (memory.Shape, "scores", property(lambda s: 0)),
 }

@@ -126,7 +126,7 @@ def test_a_bill_has_weights_workspace_and_tokenizer(oracle):
     rung = planning.Rung("fp32", "sdpa", 1024, 256)
     bill = rung.bill(oracle.model.config, "vocab.txt")
     assert bill["weights"] == held(oracle.model)
-    assert bill["activations"] == rung.activations(oracle.model.config) + 2 * inference.WORKSPACE  # two threads
+    assert bill["activations"] == rung.activations(oracle.model.config) + 2 * planning.WORKSPACE  # two threads
     assert bill["tokenizer"] == planning.TOKENIZER["vocab.txt"] * oracle.model.config.vocab_size
     half = replace(rung, precision="bf16").bill(oracle.model.config, "vocab.txt")
     assert 2 * half["weights"] == bill["weights"]

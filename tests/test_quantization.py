@@ -4,11 +4,8 @@ import copy
 import dataclasses
 import gc
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +19,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 import zsc_utils as zsc
 from zsc_utils import checkpoint as door
-from zsc_utils import memory, quantization, samples
+from zsc_utils import _products, memory, quantization, samples
+from zsc_utils._products import activation_range, right_range
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [
@@ -64,31 +62,38 @@ def test_a_row_of_zeros_stays_zero():
     assert not rows.any() and torch.isfinite(scale).all()
 
 
-def test_int8_linear_does_what_its_rounded_numbers_do():
+@pytest.mark.parametrize("engine", ["packed", "plain", "widened"])
+def test_int8_linear_does_what_its_rounded_numbers_do(engine):
+    if engine != "widened" and right_range(engine) < activation_range():
+        pytest.skip(f"{engine} rows are multiplied wrong here, and never used")
     torch.manual_seed(0)
     rows, scale = quantization.rows_to_int8(torch.randn(96, 64))
     bias, x = torch.randn(96), torch.randn(2, 5, 64)
-    layer = quantization.Int8Linear(rows, scale, bias)
-    steps = x.abs().amax(-1, keepdim=True) / quantization.activation_range()[0]
-    expected = (x / steps).round() * steps @ (rows * scale[:, None]).T + bias
-    assert torch.allclose(layer(x), expected, atol=1e-4)
+    layer = quantization.Int8Linear(rows, scale, bias, engine)
+    steps = x.abs().amax(-1, keepdim=True) / activation_range()
+    rounded = x if engine == "widened" else (x / steps).round() * steps
+    assert torch.allclose(layer(x), rounded @ (rows * scale[:, None]).T + bias, atol=1e-4)
     assert torch.equal(layer.rows(), rows)
 
 
-@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
-def test_products_do_not_overflow_on_older_processors(tmp_path, instructions):
-    """AVX2 adds pairs of products in 16 bits: activations of eight bits would overflow there, without a word."""
-    script = tmp_path / "largest.py"
-    script.write_text(
-        "import torch\n"
-        "from zsc_utils import quantization\n"
-        "rows, scale = quantization.rows_to_int8(torch.ones(3072, 768))\n"
-        "answer = quantization.Int8Linear(rows, scale, torch.zeros(3072))(torch.ones(512, 768))\n"
-        "print(answer.min().item(), answer.max().item())\n"
-    )
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
-    assert [float(answer) for answer in done.stdout.split()] == pytest.approx([768, 768], rel=1e-3)
+@pytest.mark.parametrize("broken", ["wrong", "slow", "missing", "none"])
+def test_an_engine_that_is_wrong_or_slow_or_missing_is_not_used(broken, monkeypatch):
+    """The best of what is left is taken, and in the end fp32, which is always there."""
+    for probe in (_products.int8_engine, _products.right_range, _products.activation_range, _products.times_as_long):
+        monkeypatch.setattr(_products, probe.__name__, probe.__wrapped__)  # asked anew
+    multiply = _products.multiply_packed
+    if broken == "wrong":
+        monkeypatch.setattr(_products, "multiply_packed", lambda *given: multiply(*given) + 1)
+    if broken == "slow":
+        slow = {"packed": 3.0, "packing": 0.0, "plain": 30.0}
+        monkeypatch.setattr(_products, "times_as_long", slow.get)
+    if broken == "missing":
+        monkeypatch.setattr(_products, "pack", lambda rows: torch.ops.onednn.no_such_product(rows))
+    if broken == "none":
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for streamed in (False, True):
+        engine = _products.int8_engine(streamed)
+        assert engine in {"wrong": ("plain", "widened"), "missing": ("plain", "widened")}.get(broken, ("widened",))
 
 
 def test_int8_scores_do_not_depend_on_the_company(quantised):
@@ -97,7 +102,7 @@ def test_int8_scores_do_not_depend_on_the_company(quantised):
     alone = dict(zip(*(classify(TEXTS[0], LABELS)[key] for key in ("labels", "scores"))))
     crowd = dict(zip(*(classify(TEXTS + [TEXTS[2] * 8], LABELS)[0][key] for key in ("labels", "scores"))))
     assert (
-        max(abs(alone[label] - crowd[label]) for label in LABELS) < 0.25 / quantization.activation_range()[0]
+        max(abs(alone[label] - crowd[label]) for label in LABELS) < 0.25 / activation_range()
     )  # rounding to a neighbouring step only
 
 
@@ -368,7 +373,7 @@ def test_the_whole_test_set_agrees_as_recorded(weights, precision):
 def test_few_answers_change_and_as_many_are_right(answers, precision, least):
     found, truth = answers
     compared = quantization.agreement(found["fp32"], found[precision], truth)
-    if quantization.activation_range()[0] < 127:
+    if activation_range() < 127:
         least -= 0.01  # steps twice as large
     assert compared.share >= least
     assert compared.right[1] >= compared.right[0] - 0.02 * compared.texts
@@ -394,7 +399,7 @@ def test_int8_is_faster_than_fp32():
                 seconds.append(time.perf_counter() - start)
             ratios.append(seconds[0] / seconds[1])
     print(f"int8 is {statistics.median(ratios):.2f} times as fast as fp32")
-    assert statistics.median(ratios) > (1.2 if quantization.activation_range()[0] == 127 else 0.9)
+    assert statistics.median(ratios) > (1.2 if activation_range() == 127 else 0.9)
 
 
 def test_a_process_with_int8_grows_a_third_as_far(tmp_path):

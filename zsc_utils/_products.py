@@ -20,7 +20,9 @@ RANGES = (127, 63)  # the largest whole number of an activation, where eight-bit
 ROWS, WIDTH = 256, 768  # of the products that are tried: a chunk of tokens, and StructBERT-base's hidden size
 CHUNKS = 16  # that a layer is streamed for, about: STREAMED blocks of 4,096 tokens in chunks of ROWS
 TURNS = 5
-TOO_SLOW = 1 / 0.9  # times fp32's seconds, from which on an engine is not used
+TOO_SLOW = 1.2  # times fp32's seconds, from which on an engine is not used: known ones take under 0.8, or over 2
+HOPELESS = 10  # times fp32's seconds, after which no more turns are taken
+MUCH = 1.5  # times as fast an engine has to be to be taken before the one that is preferred
 
 
 def pack(rows: torch.Tensor) -> torch.Tensor:
@@ -58,29 +60,29 @@ def multiply_widened(x: torch.Tensor, matrix: torch.Tensor, scale: torch.Tensor,
 
 @functools.cache
 def int8_engine(streamed: bool = False) -> str:
-    """The engine for int8 rows here: the fastest of those that are exact and no slower than fp32, else "widened".
+    """The engine for int8 rows here: one that is exact and no slower than fp32, else "widened".
 
-    `streamed`: for rows that come from a file for each block of tokens and would be packed each time.
+    Of two such it is "packed", but "plain", which needs no copy, if `streamed`: for rows that come from a file for each
+    block of tokens and would be packed each time. Only where the other is much faster it is that one.
     """
-    seconds = {engine: layer_seconds(engine, streamed) for engine in (PACKED, PLAIN) if is_usable(engine)}
-    return min(seconds, key=seconds.get, default=WIDENED)
+    preferred = (PLAIN, PACKED) if streamed else (PACKED, PLAIN)
+    usable = [engine for engine in preferred if is_usable(engine)]
+    if len(usable) == 2 and product_time(usable[0], streamed) > MUCH * product_time(usable[1], streamed):
+        usable.reverse()
+    return usable[0] if usable else WIDENED
 
 
 def is_usable(engine: str) -> bool:
-    """Whether an engine is there, right, and fast enough; raises nothing where torch has none of it."""
-    try:
-        return right_range(engine) is not None and times_as_long(engine) <= TOO_SLOW
-    except (RuntimeError, AttributeError):  # what torch raises for a product that its build or the processor lacks
-        return False
+    """Whether an engine is there, right with the activations of `activation_range`, and fast enough."""
+    return right_range(engine) >= activation_range() and times_as_long(engine) <= TOO_SLOW
 
 
-def layer_seconds(engine: str, streamed: bool) -> float:
-    """How long a product takes, in units of fp32's; streamed rows are packed once for CHUNKS products."""
+def product_time(engine: str, streamed: bool) -> float:
+    """How many times fp32's seconds a product takes; streamed rows are packed once for CHUNKS products."""
     packing = times_as_long("packing") / CHUNKS if streamed and engine == PACKED else 0
     return times_as_long(engine) + packing
 
 
-@functools.cache
 def activation_range() -> int:
     """The largest whole number of an activation in int8: 127 where packed products come out right with it, else 63.
 
@@ -88,28 +90,29 @@ def activation_range() -> int:
     Activations from -63 to 63, shifted to 1 to 127, cannot overflow. Plain products take the same, so that a model
     that is streamed gives the same scores.
     """
-    if not torch.backends.mkldnn.is_available():
-        return RANGES[0]
-    try:
-        return right_range(PACKED) or RANGES[0]
-    except (RuntimeError, AttributeError):  # no such product here
-        return RANGES[0]
+    return right_range(PACKED) or RANGES[0]
 
 
 @functools.cache
-def right_range(engine: str) -> int | None:
-    """The first of RANGES with which an engine's products come out right at both ends of the range; None if none does."""
+def right_range(engine: str) -> int:
+    """The first of RANGES with which an engine's products come out right at both its ends; 0 if there is none, or no
+    such engine."""
     if not torch.backends.mkldnn.is_available():
-        return None
+        return 0
+    try:
+        return next((largest for largest in RANGES if is_right(engine, largest)), 0)
+    except (RuntimeError, AttributeError):  # what torch raises for a product that its build or the processor lacks
+        return 0
+
+
+def is_right(engine: str, largest: int) -> bool:
+    """Whether products of activations of `largest` and -`largest` with rows of 127 and -127 come out right."""
     rows = torch.full((ROWS, WIDTH), 127, dtype=torch.int8)
     rows[ROWS // 2 :] = -127
-    for largest in RANGES:
-        whole = torch.full((64, WIDTH), largest, dtype=torch.int8)
-        whole[32:] = -largest
-        given = whole if engine == PLAIN else (whole.short() + largest + 1).to(torch.uint8)
-        if torch.equal(ready_product(engine, rows, largest)(given).double(), whole.double() @ rows.double().t()):
-            return largest
-    return None
+    whole = torch.full((64, WIDTH), largest, dtype=torch.int8)
+    whole[32:] = -largest
+    given = whole if engine == PLAIN else (whole.short() + largest + 1).to(torch.uint8)
+    return torch.equal(ready_product(engine, rows, largest)(given).double(), whole.double() @ rows.double().t())
 
 
 def ready_product(engine: str, rows: torch.Tensor, largest: int = RANGES[-1]):
@@ -126,18 +129,24 @@ def ready_product(engine: str, rows: torch.Tensor, largest: int = RANGES[-1]):
 def times_as_long(what: str | torch.dtype) -> float:
     """How many times fp32's seconds this product takes here: an engine, "packing" alone, or torch.float16 or bfloat16.
 
-    Best of some turns that alternate; a handful of milliseconds, once in a process. It is a measurement: a tenth of
-    noise is nothing.
+    Best of some turns that alternate, in seconds of the processor on one thread, which other processes hardly change;
+    some milliseconds, once in a process.
     """
     x, matrix = torch.ones(ROWS, WIDTH), torch.ones(WIDTH, WIDTH)
     ways = {torch.float32: lambda: functional.linear(x, matrix), what: way(what, x, matrix)}
-    best = dict.fromkeys(ways, math.inf)
-    with torch.inference_mode():
-        for _ in range(TURNS):
-            for name, multiply in ways.items():
-                start = time.perf_counter()
-                multiply()
-                best[name] = min(best[name], time.perf_counter() - start)
+    best, threads = dict.fromkeys(ways, math.inf), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(TURNS):
+                for name, multiply in ways.items():
+                    start = time.thread_time()
+                    multiply()
+                    best[name] = min(best[name], time.thread_time() - start)
+                if best[what] > HOPELESS * best[torch.float32]:
+                    break
+    finally:
+        torch.set_num_threads(threads)
     return best[what] / best[torch.float32]
 
 

@@ -31,7 +31,8 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
-WORKSPACE = {"fp32": 300_000, "fp16": 300_000, "bf16": 300_000, "int8": 300_000}  # of products, a thread, at most
+WORKSPACE = 300_000  # of products, a thread, at most
+HALVES_WORKSPACE = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
 HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
 VARIES = 4_000_000  # in memory, of floats: products leave so much more free in some runs than in others
 HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
@@ -62,7 +63,7 @@ class Rung:
         shapes = 3 * math.ceil(self.chunk / inference.STEP)  # hidden to hidden, to wide, and back; by numbers of rows
         bill = {
             "weights": weight_bytes(config, self.precision),
-            "activations": self.activations(config) + WORKSPACE[self.precision] * torch.get_num_threads(),
+            "activations": self.activations(config) + self.workspace(),
             "kernels of oneDNN": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP + (self.precision == "int8") * HOLES * self.chunk * config.intermediate_size,
@@ -73,6 +74,10 @@ class Rung:
             bill["weights"] = streamed_bytes(config, self.precision)
             bill["hidden states that wait"] = self.waiting_bytes(config)
         return bill
+
+    def workspace(self):
+        """Bytes that products take beside their results, at most: a test asks torch for them."""
+        return WORKSPACE * torch.get_num_threads() + HALVES_WORKSPACE * (self.precision in HALVES)
 
     def waiting_bytes(self, config):
         """Bytes of the hidden states of a block's other batches, each filled up to a multiple of 64 tokens.
@@ -263,7 +268,8 @@ class Plan:
         if self.measured is not None:
             rows[f"  expected for the {self.seen.sum():,} tokens of the vocabulary that came up"] = self.expected
             rows["  measured"] = self.measured
-        return f"{self.subject.name}, {budget}\n{table(rows)}"
+        note = slower(DTYPES[self.rung.precision])
+        return f"{self.subject.name}, {budget}\n{table(rows)}" + (f"\n  note: {note}" if note else "")
 
 
 def table(rows):
