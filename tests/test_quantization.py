@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import zsc_utils as zsc
-from zsc_utils import checkpoint as door
 from zsc_utils import _products, memory, quantization, samples
+from zsc_utils import checkpoint as door
 from zsc_utils._products import activation_range, right_range
 
 ROOT = Path(__file__).parent.parent

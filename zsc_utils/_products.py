@@ -5,7 +5,8 @@ known, and in time, against fp32. int8 rows are multiplied in one of three ways:
 
 - "packed": by oneDNN, with the rows laid out as it likes them, a copy
 - "plain": by torch._int_mm, with the rows as they are
-- "widened": in fp32, with a matrix that is made of the rows for as long as it multiplies; where neither is right and fast
+- "widened": in fp32, with a matrix made of the rows for as long as it multiplies; where neither of these is right and
+  fast
 """
 
 import functools
@@ -16,7 +17,7 @@ import torch
 from torch.nn import functional
 
 PACKED, PLAIN, WIDENED = "packed", "plain", "widened"
-RANGES = (127, 63)  # the largest whole number of an activation, where eight-bit products do not overflow, and where they do
+RANGES = (127, 63)  # largest activations that are tried: of eight bits, and of seven, which cannot overflow
 ROWS, WIDTH = 256, 768  # of the products that are tried: a chunk of tokens, and StructBERT-base's hidden size
 CHUNKS = 16  # that a layer is streamed for, about: STREAMED blocks of 4,096 tokens in chunks of ROWS
 TURNS = 5

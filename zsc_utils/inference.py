@@ -9,8 +9,9 @@ What is left out changes no number that is used:
   tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
 Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: each other number of rows would
-be another shape, for which oneDNN, which multiplies int8, compiles a kernel and keeps it (plan.KERNEL says how many bytes).
-The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many batches.
+be another shape, for which oneDNN, which multiplies int8, compiles a kernel and keeps it (plan.KERNEL says how many
+bytes). The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many
+batches.
 """
 
 import math
@@ -22,7 +23,16 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from zsc_utils._products import WIDENED, int8_engine
-from zsc_utils.memory import Footprint, Moment, checked_shape, kernel_tensors, largest_block, parameters, workspace
+from zsc_utils.memory import (
+    Footprint,
+    Moment,
+    checked_shape,
+    eager_products,
+    kernel_tensors,
+    largest_block,
+    parameters,
+    workspace,
+)  # fmt: skip
 
 CHUNK = 256  # tokens that go through linear layers at a time on a CPU
 STEP = 64  # to a multiple of which tokens are filled up
@@ -267,10 +277,10 @@ def sliding_moments(s, queries):
 def eager_moments(s, queries):
     """(what, tensors) of one group in eager attention; see memory.attention_moments."""
     w, output = s.scores * queries // s.length, s.hidden * queries // s.length
-    copied = s.heads_move and s.batch > 1
-    yield "scores", {"query and key, copied": (output + s.hidden) * copied, "scores": w}
+    scoring, weighting = eager_products(s, queries)
+    yield "scores", {"scores": w} | scoring
     yield "scores scaled", {"scores": w, "scaled scores": w, "scale": 8 + s.item}
-    yield "weighted", {"weights": w, "output": output, "value, copied": s.hidden * copied}
+    yield "weighted", {"weights": w, "output": output} | weighting
     yield "heads joined", {"weights": w, "output": output, "heads joined": output * (s.heads_move and queries > 1)}
 
 

@@ -181,9 +181,9 @@ class Shape:
         """Whether layers are those of attention.chunk_feed_forward."""
         return getattr(self.config, "feed_forward_tokens", 0) > 0
 
-    def workspace(self, rows, wide, narrow, pairs=1):
-        """What a product takes beside its result, as torch is asked; `pairs`: of heads and texts, multiplied at once."""
-        asked = workspace(self.dtype, self.threads, rows, wide, narrow, pairs) if self.ask else 0
+    def workspace(self, rows, wide, narrow):
+        """What a linear layer's product takes beside its result, as torch is asked."""
+        asked = workspace(self.dtype, self.threads, rows, wide, narrow) if self.ask else 0
         return {"workspace of the product (asked)": asked}
 
     @property
@@ -314,13 +314,11 @@ def attention_moments(s):
     elif s.attention == "sliding":
         yield Moment("attention", "inside a block", held | {"attention output": u} | largest_block(s))
     else:
-        copy = u if s.heads_move and s.batch > 1 else 0  # bmm wants batch and heads as one dimension
+        scoring, weighting = eager_products(s, s.length)
         scale = 8 + s.item  # a Python float becomes a double, and then a number of the scores' type
-        pairs, size = s.batch * s.config.num_attention_heads, h // s.config.num_attention_heads
-        asked, heard = s.workspace(s.length, size, s.length, pairs), s.workspace(s.length, s.length, size, pairs)
-        yield Moment("attention", "scores", held | {"query and key, copied": 2 * copy, "scores": w} | asked)
+        yield Moment("attention", "scores", held | {"scores": w} | scoring)
         yield Moment("attention", "scores scaled", held | {"scores": w, "scaled scores": w, "scale": scale})
-        yield Moment("attention", "weighted", held | {"weights": w, "value, copied": copy, "attention output": u} | heard)
+        yield Moment("attention", "weighted", held | {"weights": w, "attention output": u} | weighting)
         moved = {"weights": w, "attention output": u, "attention output, heads joined": u if s.heads_move else 0}
         yield Moment("attention", "heads joined", held | moved)
     end = {"attention weights": w, "attention output": u, "dense": u}
@@ -371,6 +369,21 @@ def largest_block(s, first_only=False):
             | kernel_tensors(s, rows, keys, batch=1, masked=block.banded)
         )
     return max(found, key=lambda tensors: sum(tensors.values()))
+
+
+def eager_products(s, queries):
+    """What eager attention's two products, scores and weighted sum, take beside their results: two dicts.
+
+    In fp32 bmm wants batch and heads as one dimension, so that it copies them; in 16 bits torch is asked.
+    """
+    if s.item < 4 and s.ask:
+        shape = s.batch, s.config.num_attention_heads, queries, s.length
+        size = s.config.hidden_size // s.config.num_attention_heads
+        asked = (eager_workspace(s.dtype, s.threads, *shape, size, weighted) for weighted in (False, True))
+        return tuple({"workspace of the product (asked)": workspace} for workspace in asked)
+    copied = s.heads_move and s.batch > 1
+    asking = s.hidden * queries // s.length
+    return {"query and key, copied": (asking + s.hidden) * copied}, {"value, copied": s.hidden * copied}
 
 
 def kernel_tensors(s, queries, keys=None, batch=None, masked=None):
@@ -449,20 +462,17 @@ def head_moments(s):
 
 
 @functools.cache
-def workspace(kind, threads, rows, wide, narrow, pairs=1):
-    """Bytes that torch takes on this CPU, beside the result, for a product (rows, wide) x (wide, narrow): an int.
+def workspace(kind, threads, rows, wide, narrow):
+    """Bytes that torch takes on this CPU beside the result of a linear layer, (rows, wide) x (wide, narrow).
 
     `kind`: a dtype, or "packed" or "plain" for int8. In fp32 on x86 it is 0: MKL's buffers are no tensors. oneDNN takes
-    room to lay out what it multiplies, and how much is its own choice by processor, shape and `threads`: so it is asked,
-    with one such product. `pairs`: so many at once, as of eager attention. The same on each run.
+    room to lay out what it multiplies, and how much is its own choice by processor, shape and `threads`: so it is
+    asked, with one such product. The same on each run.
     """
     if kind == torch.float32 and torch.backends.mkl.is_available():
         return 0
     if isinstance(kind, torch.dtype):
-        x, matrix = torch.zeros(pairs, rows, wide, dtype=kind), torch.zeros(pairs, narrow, wide, dtype=kind)
-        if pairs > 1:
-            return beside_result(lambda: x @ matrix.mT, threads)
-        x, layer = x[0], torch.nn.Linear(wide, narrow, dtype=kind).eval()
+        x, layer = torch.zeros(rows, wide, dtype=kind), torch.nn.Linear(wide, narrow, dtype=kind)
         return beside_result(lambda: layer(x), threads)
     whole = torch.zeros(rows, wide, dtype=torch.int8 if kind == PLAIN else torch.uint8)
     multiply = ready_product(kind, torch.ones(narrow, wide, dtype=torch.int8))
@@ -472,11 +482,25 @@ def workspace(kind, threads, rows, wide, narrow, pairs=1):
 @functools.cache
 def attention_workspace(dtype, threads, batch, heads, queries, keys, size, masked):
     """Bytes that torch's scaled_dot_product_attention takes beside its result on this CPU, asked as `workspace` is."""
-    q, k, v = (
-        torch.zeros(batch, count, heads, size, dtype=dtype).transpose(1, 2) for count in (queries, keys, keys)
-    )
+    q, k, v = (as_heads(dtype, batch, count, heads, size) for count in (queries, keys, keys))
     mask = torch.zeros(batch, 1, queries, keys, dtype=dtype) if masked else None
     return beside_result(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), threads)
+
+
+@functools.cache
+def eager_workspace(dtype, threads, batch, heads, queries, keys, size, weighted):
+    """Bytes that torch takes on this CPU beside the scores of eager attention, or beside their `weighted` sum."""
+    k = as_heads(dtype, batch, keys, heads, size)
+    if weighted:
+        weights = torch.zeros(batch, heads, queries, keys, dtype=dtype)
+        return beside_result(lambda: weights @ k, threads)
+    q = as_heads(dtype, batch, queries, heads, size)
+    return beside_result(lambda: q @ k.transpose(2, 3), threads)
+
+
+def as_heads(dtype, batch, length, heads, size):
+    """Zeros as attention finds a projection: (batch, heads, length, size), in memory by tokens."""
+    return torch.zeros(batch, length, heads, size, dtype=dtype).transpose(1, 2)
 
 
 def beside_result(multiply, threads):

@@ -342,12 +342,12 @@ class Lift:
 
     def carry(self, part, tensors):
         """The tensors on the GPU; the reader's thread waits until they are there."""
-        if part not in self.there:
-            self.there[part] = {
-                path: {key: torch.empty_like(tensor, device=self.device) for key, tensor in own.items()}
-                for path, own in tensors.items()
-            }
         with torch.cuda.stream(self.stream):
+            if part not in self.there:  # of this stream's own memory: what others have let go may still be in use
+                self.there[part] = {
+                    path: {key: torch.empty_like(tensor, device=self.device) for key, tensor in own.items()}
+                    for path, own in tensors.items()
+                }
             if part in self.left:
                 self.stream.wait_event(self.left[part])  # who computed with what stood there before
             for path, own in tensors.items():

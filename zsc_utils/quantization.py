@@ -22,7 +22,14 @@ from torch.nn import Embedding, Linear, Module
 from zsc_utils import checkpoint as door
 from zsc_utils import memory
 from zsc_utils._products import (
-    PACKED, WIDENED, activation_range, int8_engine, multiply_packed, multiply_plain, multiply_widened, pack,
+    PACKED,
+    WIDENED,
+    activation_range,
+    int8_engine,
+    multiply_packed,
+    multiply_plain,
+    multiply_widened,
+    pack,
 )  # fmt: skip
 from zsc_utils.checkpoint import CheckpointError
 
