@@ -105,9 +105,7 @@ def main():
     texts = [record["text"] for record in samples.test_set("topics_familiar")[:8]]
     engines = sorted({_products.int8_engine(), _products.int8_engine(streamed=True)})
     found = {"engines": engines, "range": _products.activation_range(), "threads": {}}
-    found["budgets"] = [
-        kept_budget(texts[:3], allow_lossy) for allow_lossy in (True, False)
-    ]  # first: the heap is empty
+    found["budgets"] = [kept_budget(texts[:3], allow_lossy) for allow_lossy in (True, False)]  # while the heap is empty
     model = model_of_real_size()
     found["products"] = {engine: worst_product(engine) for engine in engines if engine != "widened"}
     mini, int8 = zsc.ZeroShotClassifier("mini"), zsc.ZeroShotClassifier("mini", precision="int8")
