@@ -1,7 +1,7 @@
 # make run    the whole collection: executed, the ledger printed, pages written to build/site/
 # make test   the tests, and every notebook as a test
 # make lab    JupyterLab on the notebooks
-# make bench  engines for int8, answers that fewer bits cost, ways to batch, offloading, distilling, peers (over an hour), into benchmarks/*.json
+# make bench  all benchmarks, into benchmarks/records/ and README.md (over an hour; make bench QUICK=1: 20 to 30 minutes)
 # make save   execute the notebooks and keep their outputs in notebooks/ (for authors)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -15,19 +15,15 @@ run: $(READY)
 	$(BIN)/python scripts/run_notebooks.py
 
 test: $(READY)
-	env -u ZSC_CHECKPOINT $(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=120
+	env -u ZSC_CHECKPOINT $(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=120 \
+		--durations=15 --durations-min=1
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
-	$(BIN)/python benchmarks/engines.py
-	$(BIN)/python benchmarks/agreement.py
-	$(BIN)/python benchmarks/batching.py
-	$(BIN)/python benchmarks/offloading.py
-	$(BIN)/python benchmarks/distil.py
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/run_all.py $(if $(QUICK),--quick)
 
 save: $(READY)
 	env -u ZSC_CHECKPOINT $(BIN)/python scripts/run_notebooks.py --save

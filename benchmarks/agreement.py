@@ -1,20 +1,21 @@
 """Right answers that fewer bits cost: `mini` in fp16, bf16 and int8 against fp32, on the whole committed test set.
 
-python benchmarks/agreement.py [--output agreement.json]. Twice: `mini` as it is bundled, and off the grid, that is with
-each weight moved by up to half a step of int8 at random, because the bundled weights are int8 rows already.
+python benchmarks/agreement.py [--output FOLDER] [--quick]. Twice: `mini` as it is bundled, and off the grid, that is
+with each weight moved by up to half a step of int8 at random, because the bundled weights are int8 rows already.
+`--quick` asks each eighth text.
 """
 
-import argparse
 import dataclasses
-import json
-from pathlib import Path
 
+import machine
 import torch
 from tqdm import tqdm
 
 import zsc_utils as zsc
 from zsc_utils import checkpoint as door
 from zsc_utils import quantization, samples
+
+QUICK_EVERY = 8
 
 
 def off_the_grid(checkpoint):
@@ -32,34 +33,35 @@ def off_the_grid(checkpoint):
     return dataclasses.replace(checkpoint, model=door.rebuilt(checkpoint.model, change))
 
 
-def tasks():
-    """[(texts, labels, right labels)] of the committed test set."""
+def tasks(every):
+    """[(texts, labels, right labels)] of the committed test set, each `every`-th text."""
     for name in ("topics_familiar", "topics_new"):
         records = samples.test_set(name)
-        yield [r["text"] for r in records], samples.topics(records), [r["topic"] for r in records]
-    reviews, polar = samples.test_set("reviews"), {"positive": "好评", "negative": "差评"}
+        asked = records[::every]
+        yield [r["text"] for r in asked], samples.topics(records), [r["topic"] for r in asked]
+    reviews, polar = samples.test_set("reviews")[::every], {"positive": "好评", "negative": "差评"}
     yield [r["text"] for r in reviews], list(polar.values()), [polar[r["polarity"]] for r in reviews]
 
 
-def answers(checkpoint):
+def answers(checkpoint, every):
     classify = zsc.ZeroShotClassifier(checkpoint)
-    return [result for texts, labels, _ in tasks() for result in classify(texts, labels)]
+    return [result for texts, labels, _ in tasks(every) for result in classify(texts, labels)]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "agreement.json")
-    arguments = parser.parse_args()
-    truth, record = [label for _, _, right in tasks() for label in right], {}
+    arguments = machine.asked("agreement", __doc__)
+    every = QUICK_EVERY if arguments.quick else 1
+    truth = [label for _, _, right in tasks(every) for label in right]
+    result = {"turns": 1, "every": every}  # each text is asked once
     bundled = zsc.load("mini")
     for weights, checkpoint in (("bundled", bundled), ("off the grid", off_the_grid(bundled))):
-        record[weights], full = {}, answers(checkpoint)
+        result[weights], full = {}, answers(checkpoint, every)
         for precision in tqdm(quantization.PRECISIONS, desc=weights):
-            found = quantization.agreement(full, answers(quantization.quantize(checkpoint, precision)), truth)
+            found = quantization.agreement(full, answers(quantization.quantize(checkpoint, precision), every), truth)
             low, high = found.interval
-            record[weights][precision] = dataclasses.asdict(found) | {"interval": [round(low, 4), round(high, 4)]}
+            result[weights][precision] = dataclasses.asdict(found) | {"interval": [round(low, 4), round(high, 4)]}
             tqdm.write(f"{weights}, {precision}: {found.share:.1%} ({low:.1%} to {high:.1%}), right {found.right}")
-    arguments.output.write_text(json.dumps(record, indent=2) + "\n")
+    machine.record("agreement", result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Ways to batch side by side on base-shape: the transformers pipeline, the article's loop, and ours; in one run.
 
-python benchmarks/batching.py [--output batching.json]. 24 texts of 10 to 120 characters x 9 labels. All take turns,
+python benchmarks/batching.py [--output FOLDER] [--quick]. 24 texts of 10 to 120 characters x 9 labels. All take turns,
 each with the threads that torch uses; medians are reported, and for those that should give the same scores the share of
 texts with the pipeline's best label. Of others that share says nothing here: random weights score all labels alike.
 """
 
-import argparse
 import json
 import random
 import statistics
@@ -14,15 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+import machine
 import torch
 import transformers
-from machine import described
 from tqdm import tqdm
 
 import zsc_utils as zsc
 from zsc_utils import quantization, samples
 
-TURNS = 3
+TURNS, QUICK_TURNS = 3, 1
 
 
 def workload():
@@ -75,14 +74,13 @@ def process_size():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "batching.json")
-    arguments = parser.parse_args()
+    arguments = machine.asked("batching", __doc__)
+    turns = QUICK_TURNS if arguments.quick else TURNS
     transformers.logging.set_verbosity_error()  # it would advise on batch sizes
     texts, labels = workload()
     found, seconds, best = ways(texts, labels), {}, {}
-    with tqdm(total=TURNS * len(found)) as bar:
-        for _ in range(TURNS):
+    with tqdm(total=turns * len(found)) as bar:
+        for _ in range(turns):
             for name, classify in found.items():
                 bar.set_description(name)
                 start = time.perf_counter()
@@ -90,7 +88,8 @@ def main():
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
                 bar.update()
     reference = best["pipeline, default"]
-    record = described() | {
+    result = {
+        "turns": turns,
         "seconds": {name: round(statistics.median(times), 2) for name, times in seconds.items()},
         "same": {
             name: sum(a == b for a, b in zip(answers, reference)) / len(reference)
@@ -99,8 +98,7 @@ def main():
         },
         "process": process_size(),
     }
-    arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
+    print(json.dumps(machine.record("batching", result, arguments.output), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """int8 engines side by side on base-shape: ours, torch's quantize_dynamic, ONNX Runtime's own; fp32 is 1.
 
-pip install -e '.[bench]', then python benchmarks/engines.py [--output engines.json]. The engines take turns in one run,
-each with the threads that torch uses; medians are reported.
+pip install -e '.[bench]', then python benchmarks/engines.py [--output FOLDER] [--quick]. The engines take turns in one
+run, each with the threads that torch uses; medians are reported.
 """
 
-import argparse
-import json
 import logging
 import statistics
 import tempfile
@@ -13,17 +11,17 @@ import time
 import warnings
 from pathlib import Path
 
+import machine
 import numpy as np
 import onnxruntime
 import torch
-from machine import described
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import zsc_utils as zsc
 from zsc_utils import quantization
 
 SHAPES = [(32, 32), (8, 128), (2, 512), (4, 128)]  # batches of 512 to 1,024 tokens
-TURNS = 7
+TURNS, QUICK_TURNS = 7, 3
 
 
 def torch_engine(model):
@@ -63,7 +61,7 @@ def engines(folder):
     }
 
 
-def measure(found):
+def measure(found, turns):
     """{shape: {engine: tokens a second}}, and how far each engine's logits are from fp32's."""
     speeds, differences = {}, {}
     for batch, length in SHAPES:
@@ -71,7 +69,7 @@ def measure(found):
         mask = torch.ones_like(ids)
         outputs = {name: run(ids, mask) for name, run in found.items()}
         seconds = {name: [] for name in found}
-        for _ in range(TURNS):
+        for _ in range(turns):
             for name, run in found.items():
                 start = time.perf_counter()
                 run(ids, mask)
@@ -83,21 +81,24 @@ def measure(found):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "engines.json")
-    arguments = parser.parse_args()
-    record = described() | {"onnxruntime": onnxruntime.__version__}
+    arguments = machine.asked("engines", __doc__)
+    turns = QUICK_TURNS if arguments.quick else TURNS
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        speeds, differences = measure(engines(Path(folder)))
+        speeds, differences = measure(engines(Path(folder)), turns)
     for shape, found in speeds.items():
         print(shape)
         for name, tokens in found.items():
             print(f"  {name:24}{tokens:8,.0f} tokens/s  {tokens / found['fp32']:.2f}")
-    record["largest_difference_of_a_logit"] = {name: round(value, 4) for name, value in differences.items()}
-    record |= {"tokens_per_second": {shape: {n: round(v) for n, v in f.items()} for shape, f in speeds.items()}}
-    print("largest difference of a logit from fp32's:", record["largest_difference_of_a_logit"])
-    arguments.output.write_text(json.dumps(record, indent=2) + "\n")
+    differences = {name: round(value, 4) for name, value in differences.items()}
+    print("largest difference of a logit from fp32's:", differences)
+    result = {
+        "onnxruntime": onnxruntime.__version__,
+        "turns": turns,
+        "largest_difference_of_a_logit": differences,
+        "tokens_per_second": {shape: {n: round(v) for n, v in f.items()} for shape, f in speeds.items()},
+    }
+    machine.record("engines", result, arguments.output)
 
 
 if __name__ == "__main__":

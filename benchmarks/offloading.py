@@ -1,24 +1,22 @@
 """A model in memory, on disk by accelerate, and streamed by us, side by side on base-shape; in one run.
 
-python benchmarks/offloading.py [--output offloading.json]. 40 headlines x 12 labels, loading included, each in a fresh
-process, all taking turns: how far the process grew, and the seconds of the second call (the first, of one text, warms
-up). Medians are reported, and how far scores are from those of the model in memory in the same precision.
+python benchmarks/offloading.py [--output FOLDER] [--quick]. 40 headlines x 12 labels, loading included, each in a
+fresh process, all taking turns: how far the process grew, and the seconds of the second call (the first, of one text,
+warms up). Medians are reported, and how far scores are from those of the model in memory in the same precision.
 """
 
-import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
+import machine
 import torch
-from machine import described
 from tqdm import tqdm
 
 import zsc_utils as zsc
 from zsc_utils import memory, offloading, samples
 
-TURNS = 3
+TURNS, QUICK_TURNS = 3, 1
 ENGINES = {
     "all in memory": lambda: zsc.load("base-shape"),
     "accelerate, layers on disk": lambda: offloading.dispatch("base-shape"),
@@ -45,19 +43,19 @@ def furthest(scores, others):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "offloading.json")
-    arguments = parser.parse_args()
+    arguments = machine.asked("offloading", __doc__)
+    turns = QUICK_TURNS if arguments.quick else TURNS
     offloading.stream_layers("base-shape", dtype=torch.int8)  # stores it in int8, once and for all
     peaks = {name: [] for name in ENGINES}
-    with tqdm(total=TURNS * len(ENGINES)) as bar:
-        for _ in range(TURNS):
+    with tqdm(total=turns * len(ENGINES)) as bar:
+        for _ in range(turns):
             for name, load in ENGINES.items():
                 bar.set_description(name)
                 peaks[name].append(memory.process_peak(classified, load))
                 bar.update()
     beside = {name: peaks["int8, all in memory" if "int8" in name else "all in memory"] for name in ENGINES}
-    record = described() | {
+    result = {
+        "turns": turns,
         "bytes": {name: int(statistics.median(peak.total for peak in runs)) for name, runs in peaks.items()},
         "seconds": {name: round(statistics.median(p.result[0] for p in runs), 2) for name, runs in peaks.items()},
         # of the speed that the model in memory has in the same turn
@@ -69,8 +67,7 @@ def main():
             name: furthest(beside[name][0].result[1], runs[0].result[1]) for name, runs in peaks.items()
         },
     }
-    arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
+    print(json.dumps(machine.record("offloading", result, arguments.output), indent=1))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """This project and its peers on one workload and the same weights, each in a fresh process, taking turns; in one run.
 
-pip install -e '.[bench]', then python benchmarks/peers.py [--output peers.json] [--modelscope PYTHON]. 24 texts of 10
-to 120 characters x 9 labels on base-shape: how far the process grew, loading included, in all and by kind, and texts a
-second once warm; medians. Then the headlines of the test set x 12 labels on `mini`, its weights moved off their int8
-grid: the share of texts with the best label that transformers' pipeline finds. `--modelscope`: the Python of an
-environment with ModelScope's pipeline and the transformers it needs (see benchmarks/README.md).
+pip install -e '.[bench]', then python benchmarks/peers.py [--output FOLDER] [--quick] [--modelscope PYTHON]. 24 texts
+of 10 to 120 characters x 9 labels on base-shape: how far the process grew, loading included, in all and by kind, and
+texts a second once warm; medians. Then the headlines of the test set x 12 labels on `mini`, its weights moved off their
+int8 grid: the share of texts with the best label that transformers' pipeline finds. `--quick` asks each eighth of them.
+`--modelscope`: the Python of an environment with ModelScope's pipeline and the transformers it needs (see
+benchmarks/README.md).
 """
 
-import argparse
 import json
 import logging
 import shutil
@@ -18,22 +18,22 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import machine
 import onnxruntime
 import sentence_transformers
 import torch
 import transformers
 from agreement import off_the_grid
 from batching import workload
-from machine import described
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from report import PEERS, draw, table
+from report import PEERS, peers
 from tqdm import tqdm
 
 import zsc_utils as zsc
 from zsc_utils import memory, offloading, samples
 from zsc_utils.checkpoint import quiet_transformers
 
-TURNS = 3
+TURNS, QUICK_TURNS, QUICK_EVERY = 3, 1, 8
 BASELINE = "transformers pipeline"
 
 # ----------------------------------------------------------------------------- engines: a folder -> classify -> labels
@@ -171,11 +171,11 @@ def classified(load, folder, texts, labels):
     return time.perf_counter() - start, found
 
 
-def measured(folder):
+def measured(folder, turns):
     """{engine: its ProcessPeak of each turn} on the workload."""
     peaks = {name: [] for name in ENGINES}
-    with tqdm(total=TURNS * len(ENGINES)) as bar:
-        for _ in range(TURNS):
+    with tqdm(total=turns * len(ENGINES)) as bar:
+        for _ in range(turns):
             for name, load in ENGINES.items():
                 bar.set_description(name)
                 peaks[name].append(memory.process_peak(classified, load, folder, *workload()))
@@ -183,11 +183,14 @@ def measured(folder):
     return peaks
 
 
-def agreements(folder):
-    """{engine: share of texts with the pipeline's best label}; what cuts texts is given ones that are cut."""
+def agreements(folder, every):
+    """{engine: share of texts with the pipeline's best label}; what cuts texts is given ones that are cut.
+
+    Of both kinds of text, each `every`-th.
+    """
     records = samples.test_set("topics_familiar")
-    headlines = [record["text"] for record in records], samples.topics(records)
-    long_texts = [record["text"] for record in samples.long_texts(60, 120)], samples.PASSAGES
+    headlines = [record["text"] for record in records[::every]], samples.topics(records)
+    long_texts = [record["text"] for record in samples.long_texts(60, 120)[::every]], samples.PASSAGES
     answers = {"headlines": headlines, "long texts": long_texts}
 
     def found(load, kind):
@@ -211,26 +214,24 @@ def of_runs(runs, baseline, texts):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "peers.json")
-    parser.add_argument("--modelscope", metavar="PYTHON", help="also measure ModelScope's pipeline, by this Python")
-    arguments = parser.parse_args()
+    more = {"--modelscope": {"metavar": "PYTHON", "help": "also measure ModelScope's pipeline, by this Python"}}
+    arguments = machine.asked("peers", __doc__, more)
+    turns, every = (QUICK_TURNS, QUICK_EVERY) if arguments.quick else (TURNS, 1)
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
-    record = described() | {name: version(name.replace("_", "-")) for name in PEERS} | {"engines": {}}
+    result = {name: version(name.replace("_", "-")) for name in PEERS} | {"turns": turns, "every": every, "engines": {}}
     with tempfile.TemporaryDirectory() as scratch:
-        shares = agreements(prepared(off_the_grid(zsc.load("mini")), Path(scratch) / "mini"))
+        shares = agreements(prepared(off_the_grid(zsc.load("mini")), Path(scratch) / "mini"), every)
         print(shares)
-        peaks = measured(prepared(zsc.load("base-shape"), Path(scratch) / "base-shape"))
+        peaks = measured(prepared(zsc.load("base-shape"), Path(scratch) / "base-shape"), turns)
         for name, runs in peaks.items():
             found = of_runs(runs, peaks[BASELINE], len(workload()[0]))
-            record["engines"][name] = found | {"agreement": round(shares[name], 4)}
-        arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            result["engines"][name] = found | {"agreement": round(shares[name], 4)}
+        made = machine.record("peers", result, arguments.output)
         if arguments.modelscope:
-            record["ModelScope"] = by_modelscope(arguments.modelscope, scratch)
-            arguments.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    draw(record, arguments.output.with_suffix(".svg"))
-    print("\n".join(table(record)))
+            result["ModelScope"] = by_modelscope(arguments.modelscope, scratch)
+            made = machine.record("peers", result, arguments.output)
+    print("\n".join(peers(made)))
 
 
 if __name__ == "__main__":

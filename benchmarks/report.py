@@ -1,15 +1,48 @@
-"""The record of peers.py as README shows it: a table, a line on the machine, and a chart."""
+"""README's tables and charts of the benchmarks, from the records of every kind of machine that there are.
 
+python benchmarks/report.py. A table stands in README.md between the lines `<!-- records: NAME -->` and
+`<!-- end -->`; a chart in benchmarks/figures. Each names its processor, and nothing else in README is changed.
+"""
+
+import re
+import textwrap
+from pathlib import Path
+
+from machine import RECORDS, records, write
 from matplotlib import pyplot
 
 from zsc_utils import plots
 
+README = Path(__file__).parent.parent / "README.md"
+FIGURES = Path(__file__).parent / "figures"
 PEERS = ("onnxruntime", "sentence_transformers", "accelerate")  # whose versions the record has, by module
 
 
-def table(record):
-    """The record as README shows it, lines of Markdown."""
-    lines = ["| | process grew by | texts a second | speed | same answers |", "|---|---|---|---|---|"]
+def made_on(record: dict) -> str:
+    """Machine, turns, versions and date of a record, in a line."""
+    names = [name for name in ("torch", "transformers", *PEERS) if name in record]
+    threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
+    turns = f"median of {record['turns']} turns" if record["turns"] > 1 else "1 turn"
+    some = f"; answers to every {record['every']}th text" if record.get("every", 1) > 1 else ""
+    versions = ", ".join(f"{name} {record[name]}" for name in names)
+    return f"{record['processor']}, {threads}, {turns}{some}; {versions}; {record['date']}"
+
+
+def head(record: dict, *columns: str) -> list[str]:
+    """The first two lines of a table, which name processor and kind."""
+    cells = (f"{record['processor']}: {record['kind']}", *columns)
+    return [f"| {' | '.join(cells)} |", "|---" * len(cells) + "|"]
+
+
+def source(record: dict) -> str:
+    """Where a table comes from, in a line."""
+    file = f"benchmarks/records/{record['kind']}.json"
+    return f"Recorded in [{file}]({file}): {made_on(record)}."
+
+
+def peers(record: dict) -> list[str]:
+    """The record of peers.py, lines of Markdown."""
+    lines = head(record, "process grew by", "texts a second", "speed", "same answers")
     for engine, one in record["engines"].items():
         cells = (
             f"{one['total'] / 1e6:.0f} MB | {one['texts_per_second']:.2f} | {one['speed']:.2f} | {one['agreement']:.1%}"
@@ -21,19 +54,59 @@ def table(record):
     return lines
 
 
-def made_on(record):
-    """Machine, versions and date of the record, in a line."""
-    versions = ", ".join(f"{name} {record[name]}" for name in ("torch", "transformers", *PEERS))
-    return f"{record['processor']}, {record['threads']} threads; {versions}; {record['date']}"
+def offloading(record: dict) -> list[str]:
+    """The record of offloading.py, lines of Markdown."""
+    lines = head(record, "process grew by", "seconds")
+    for engine, size in record["bytes"].items():
+        lines.append(f"| {engine} | {size / 1e6:.0f} MB | {record['seconds'][engine]:.1f} |")
+    furthest = max(record["furthest_score"].values())
+    return [*lines, "", f"Scores are those of the model in memory, {f'to {furthest:.0e}' if furthest else 'exactly'}."]
 
 
-def draw(record, file):
-    """The chart that README shows."""
-    with pyplot.rc_context(
-        {"svg.hashsalt": "peers", "svg.fonttype": "none", "figure.constrained_layout.use": True, "font.size": 9}
-    ):
+def chart(record: dict) -> list[str]:
+    """The chart of a record of peers.py, lines of Markdown."""
+    alt = f"Texts a second over process growth on {record['processor']}: this project and its peers"
+    return [f"![{alt}](benchmarks/figures/{record['kind']}-peers.svg)", ""]
+
+
+def block(name: str, folder: Path = RECORDS) -> str:
+    """All that README shows of one benchmark: each kind with its table."""
+    parts = []
+    for record in records(name, folder).values():
+        lines = [*chart(record), *peers(record)] if name == "peers" else offloading(record)
+        parts.append("\n".join([*lines, "", source(record)]))
+    return "\n\n".join(parts)
+
+
+def filled(readme: str, folder: Path = RECORDS) -> str:
+    """README's text with every table as the records have it. Raises ValueError if the place of one is missing."""
+    for name in ("peers", "offloading"):
+        place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(\n<!-- end -->)", re.DOTALL)
+        if len(place.findall(readme)) != 1:
+            raise ValueError(f"README has no place, or several, between <!-- records: {name} --> and <!-- end -->")
+        told = block(name, folder)
+        readme = place.sub(lambda found, told=told: f"{found[1]}\n{told}\n{found[2]}", readme)
+    return readme
+
+
+def draw(record: dict, file: Path) -> None:
+    """The chart of a record of peers.py."""
+    settings = {"svg.hashsalt": "peers", "svg.fonttype": "none", "figure.constrained_layout.use": True, "font.size": 9}
+    with pyplot.rc_context(settings):
         figure, axes = pyplot.subplots(figsize=(8.5, 3.6))
         plots.frontier(axes, record)
         axes.set_title("Less memory to the left, more speed above", loc="left")
-        figure.supxlabel(made_on(record), fontsize=7)
+        figure.supxlabel(textwrap.fill(made_on(record), 130), fontsize=7)
         figure.savefig(file, metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def main() -> None:
+    FIGURES.mkdir(exist_ok=True)
+    for name, record in records("peers").items():
+        draw(record, FIGURES / f"{name}-peers.svg")
+    write(README, filled(README.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,8 +2,8 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
+import machine
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
@@ -11,7 +11,6 @@ from transformers import BertConfig, BertForSequenceClassification
 import zsc_utils as zsc
 from zsc_utils import attention, distillation, quantization
 
-ROOT = Path(__file__).parent.parent
 TEXTS = [
     "央行宣布下调利率",
     "国足客场一比零战胜对手",
@@ -38,12 +37,26 @@ def student(teacher):
     return attention.shrink(teacher, 2)
 
 
-def distil(student, teacher, steps=40, **options):
+def distil(student, teacher, steps=40, threads=1, **options):
+    """With one thread: two wait for each other after each of these tiny products, for seconds where others compute."""
+    torch.set_num_threads(threads)
     return attention.distil(student, teacher, TEXTS, LABELS, steps, **{"rate": 3e-3, "progress": False} | options)
 
 
 def weights_of(checkpoint):
     return {name: tensor.clone() for name, tensor in checkpoint.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def before(student, teacher):
+    """The weights of both before anybody learned."""
+    return weights_of(student), weights_of(teacher)
+
+
+@pytest.fixture(scope="module")
+def learned(student, teacher, before):
+    """The student after 40 steps, which several tests look at."""
+    return distil(student, teacher)
 
 
 def same(one, other):
@@ -57,9 +70,7 @@ def apart(one, other):
     return (one.model(**inputs).logits - other.model(**inputs).logits).square().mean().item()
 
 
-def test_the_student_comes_near_and_nothing_given_changes(student, teacher):
-    before = weights_of(student), weights_of(teacher)
-    learned = distil(student, teacher, 100)
+def test_the_student_comes_near_and_nothing_given_changes(student, teacher, before, learned):
     assert apart(learned, teacher) < 0.3 * apart(student, teacher)
     assert same(weights_of(student), before[0]) and same(weights_of(teacher), before[1])
     assert not any(module._forward_hooks for c in (student, teacher, learned) for module in c.model.modules())
@@ -69,13 +80,14 @@ def test_the_student_comes_near_and_nothing_given_changes(student, teacher):
     assert learned.name.endswith("distilled") and learned.model.config.num_hidden_layers == 2
 
 
-def test_the_same_arguments_give_the_same_weights(student, teacher):
-    assert same(weights_of(distil(student, teacher)), weights_of(distil(student, teacher)))
-    assert not same(weights_of(distil(student, teacher)), weights_of(distil(student, teacher, seed=1)))
+def test_the_same_arguments_give_the_same_weights(student, teacher, learned):
+    assert same(weights_of(distil(student, teacher)), weights_of(learned))
+    assert same(*(weights_of(distil(student, teacher, 1, threads=2)) for _ in range(2)))
+    assert not same(*(weights_of(distil(student, teacher, 3, seed=seed)) for seed in (0, 1)))
 
 
-def test_interrupted_work_goes_on_where_it_was(student, teacher, tmp_path):
-    whole, seen = weights_of(distil(student, teacher)), []
+def test_interrupted_work_goes_on_where_it_was(student, teacher, learned, tmp_path):
+    whole, seen = weights_of(learned), []
 
     def interrupt(step, checkpoint):
         seen.append(step)
@@ -114,12 +126,12 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one(student, teacher, tm
 
 def test_any_teacher_with_the_same_tokens_will_do(student, teacher):
     """In eight bits, or in another shape, when only logits can be compared."""
-    assert apart(distil(student, quantization.quantize(teacher, "int8"), 100), teacher) < 0.4 * apart(student, teacher)
+    assert apart(distil(student, quantization.quantize(teacher, "int8"), 20), teacher) < 0.4 * apart(student, teacher)
     wide = BertConfig.from_dict(teacher.model.config.to_dict() | {"hidden_size": 64})
     torch.manual_seed(1)
     other = replace(teacher, model=BertForSequenceClassification(wide).eval())
     assert distillation.depths_of(student, other) is None
-    assert apart(distil(student, other, 100), other) < 0.5 * apart(student, other)
+    assert apart(distil(student, other, 20), other) < 0.5 * apart(student, other)
 
 
 def test_hidden_states_are_held_against_those_before_the_next_kept_layer(student, teacher):
@@ -134,6 +146,7 @@ def test_hidden_states_are_held_against_those_before_the_next_kept_layer(student
 
 def test_each_text_may_have_labels_of_its_own(student, teacher, monkeypatch):
     own = [LABELS[i % 6 : i % 6 + 2] for i in range(len(TEXTS))]
+    torch.set_num_threads(1)
     texts, taught, loss = [f"{number}{text}" for number, text in enumerate(TEXTS)], [], distillation.step_loss
     monkeypatch.setattr(distillation, "step_loss", lambda s, t, pairs: taught.extend(pairs) or loss(s, t, pairs))
     attention.distil(student, teacher, texts, own, 10, progress=False)
@@ -168,7 +181,7 @@ def test_the_loss_of_a_step_is_what_the_docstring_says(teacher, monkeypatch):
 
 def test_a_student_with_sliding_attention_learns_too(student, teacher):
     sliding = attention.use(student, "sliding", window=3)
-    assert apart(distil(sliding, teacher, 60), teacher) < 0.5 * apart(sliding, teacher)
+    assert apart(distil(sliding, teacher, 20), teacher) < 0.5 * apart(sliding, teacher)
 
 
 def test_the_rate_rises_and_falls():
@@ -220,7 +233,7 @@ def test_students_and_teachers_that_do_not_fit(student, teacher, mini):
 
 def test_the_recorded_runs_reach_their_goals():
     """benchmarks/distil.py takes half an hour; notebook 04 does the first steps again."""
-    record = json.loads((ROOT / "benchmarks" / "distil.json").read_text())
+    record = json.loads((machine.RECORDS / "avx512-vnni-bf16.json").read_text("utf-8"))["distil"]
     whole, start = record["whole"]["topics_familiar"], record["short"]["curve"][0]["topics_familiar"]
     in_five = [point for point in record["short"]["curve"] if point["minutes"] <= 5][-1]
     assert len(record["kept"]) == 6 and record["threads"] == 2
