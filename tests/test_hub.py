@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlparse
 
 import pytest
 from conftest import ORACLE
+
+import zsc_utils as zsc
+from zsc_utils import memory
 
 NAME = "damo/nlp_structbert_zero-shot-classification_chinese-base"
 
@@ -54,26 +55,40 @@ def hub():
     server.shutdown()
 
 
-def load_from(hub, folder, name):
-    """zsc.load in a process that knows only this hub and keeps everything in `folder`."""
-    places = {"HOME": folder, "XDG_CACHE_HOME": folder / "cache", "MODELSCOPE_CACHE": folder / "modelscope"}
-    environment = os.environ | {k: str(v) for k, v in places.items()}
-    environment |= {"MODELSCOPE_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "NO_PROXY": "127.0.0.1"}
-    code = f"import zsc_utils as zsc; ckpt = zsc.load({name!r}); print(ckpt.folder.name, ckpt.entailment_id)"
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+@pytest.fixture
+def load(hub, tmp_path, monkeypatch):
+    """A function that loads a name in a new process, which knows only this hub and keeps everything in `tmp_path`.
+
+    Returns the folder's name, the id of entailment, and what was written to stderr.
+    """
+    for name, place in (("HOME", ""), ("XDG_CACHE_HOME", "cache"), ("MODELSCOPE_CACHE", "modelscope")):
+        monkeypatch.setenv(name, str(tmp_path / place))
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    told = tmp_path / "stderr"
+
+    def loaded(name):
+        with told.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        ckpt = zsc.load(name)
+        return ckpt.folder.name, ckpt.entailment_id, told.read_text(encoding="utf-8")
+
+    return lambda name: memory.process_peak(loaded, name).result
 
 
-def test_an_id_is_downloaded_with_progress_and_the_next_load_asks_nobody(hub, tmp_path):
-    done = load_from(hub, tmp_path, NAME)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["hub--" + NAME.replace("/", "--"), "0"]
-    assert "pytorch_model.bin" in done.stderr and "file/s" in done.stderr  # the client's progress bars
+def test_an_id_is_downloaded_with_progress_and_the_next_load_asks_nobody(hub, load):
+    *found, told = load(NAME)
+    assert found == ["hub--" + NAME.replace("/", "--"), 0]
+    assert "pytorch_model.bin" in told and "file/s" in told  # the client's progress bars
+    assert hub.asked
     hub.asked.clear()
-    assert load_from(hub, tmp_path, NAME).stdout == done.stdout and hub.asked == []
+    *again, _ = load(NAME)
+    assert again == found and hub.asked == []
 
 
-def test_an_id_that_the_hub_does_not_know(hub, tmp_path):
-    done = load_from(hub, tmp_path, "damo/no-such-model")
-    assert done.returncode != 0
-    assert "CheckpointError: checkpoint 'damo/no-such-model' is no folder here" in done.stderr
-    assert '"mini"' in done.stderr and '"base-shape"' in done.stderr
+def test_an_id_that_the_hub_does_not_know(hub, load):
+    with pytest.raises(zsc.CheckpointError) as error:
+        load("damo/no-such-model")
+    said = str(error.value)
+    assert hub.asked and "checkpoint 'damo/no-such-model' is no folder here" in said
+    assert '"mini"' in said and '"base-shape"' in said

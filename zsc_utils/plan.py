@@ -30,7 +30,8 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
-KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}  # that oneDNN keeps for each shape
+# for each shape of a product: kernels that oneDNN keeps, in fp32 buffers that MKL takes
+KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}
 WORKSPACE = 300_000  # of products, a thread, at most
 HALVES_WORKSPACE = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
 HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
@@ -64,7 +65,7 @@ class Rung:
         bill = {
             "weights": weight_bytes(config, self.precision),
             "activations": self.activations(config) + self.workspace(),
-            "kernels of oneDNN": KERNEL[self.precision] * shapes,
+            "kernels and buffers of products": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP + (self.precision == "int8") * HOLES * self.chunk * config.intermediate_size,
         }
