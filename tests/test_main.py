@@ -788,6 +788,22 @@ def process(*arguments):
     return subprocess.Popen(words, cwd=ROOT, env=buffered, **streams)
 
 
+@pytest.fixture(scope="module")
+def children(tmp_path_factory):
+    """(a process that writes to a file, that file, a process that writes to a pipe), both reading standard input.
+
+    Started at once: importing torch takes each of them longer than what it is asked.
+    """
+    output = tmp_path_factory.mktemp("killed") / "results.jsonl"
+    to_file = process("classify", "-", *OF_A_PROCESS, "--budget", "100MB", "--output", output)
+    to_pipe = process("classify", "-", *OF_A_PROCESS)
+    yield to_file, output, to_pipe
+    for child in (to_file, to_pipe):
+        child.kill()
+        with suppress(OSError):  # of what was written to its pipe and not read
+            child.__exit__(None, None, None)
+
+
 def written_by(child, output, lines):
     """Wait until a child has written so many lines, which it does with all it needs in its pipe."""
     deadline = time.monotonic() + 60
@@ -799,10 +815,11 @@ def written_by(child, output, lines):
 MANY = [LONG, "", *(f"第{i}条{'央行利率国足比赛'[: 2 + i % 3]}" for i in range(70))]  # more than a block
 
 
-def test_a_process_that_is_killed_goes_on_and_ends_with_the_same_bytes(classify, file, tmp_path):
-    source, output = file(lines_of(MANY)), tmp_path / "results.jsonl"
+def test_a_process_that_is_killed_goes_on_and_ends_with_the_same_bytes(classify, file, children):
+    """5 seconds with the next test: two real processes import torch."""
+    source, (child, output, _) = file(lines_of(MANY)), children
     whole = classify(source).written
-    with process("classify", "-", *OF_A_PROCESS, "--budget", "100MB", "--output", output) as child:
+    with child:
         child.stdin.write(b"".join(source.read_bytes().splitlines(keepends=True)[:68]))
         child.stdin.flush()
         written_by(child, output, 64)  # a block; it waits for more lines of the second
@@ -817,10 +834,10 @@ def test_a_process_that_is_killed_goes_on_and_ends_with_the_same_bytes(classify,
     assert output.read_bytes() == whole
 
 
-def test_a_reader_that_has_enough_ends_the_process_without_a_word():
+def test_a_reader_that_has_enough_ends_the_process_without_a_word(children):
     """As `| head -64` does; until then standard output has results and nothing else."""
     lines = [f"{text}\n".encode() for text in MANY[1:]]
-    with process("classify", "-", *OF_A_PROCESS) as child:
+    with children[2] as child:
         child.stdin.write(b"".join(lines[:64]))
         child.stdin.flush()
         written = b"".join(child.stdout.readline() for _ in range(64))

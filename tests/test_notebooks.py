@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import run_notebooks
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -165,11 +166,6 @@ def test_each_rule_catches_what_it_is_for(change, complaint):
 # ------------------------------------------------------------------------------------------------------- the runner
 
 
-def run_notebooks(folder, output):
-    command = [sys.executable, ROOT / "scripts" / "run_notebooks.py", "--notebooks", folder, "--output", output]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def notebook_of(*sources):
     cells = [nbformat.v4.new_markdown_cell("# A <small> lesson", id="opening")]
     stale = [nbformat.v4.new_output("stream", text="of an earlier run")]
@@ -178,45 +174,67 @@ def notebook_of(*sources):
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def test_runner_writes_pages_and_an_index_and_prints_the_ledger(tmp_path):
-    (tmp_path / "in").mkdir()
-    nbformat.write(notebook_of("print('one' + 'two')"), tmp_path / "in" / "00_lesson.ipynb")
-    done = run_notebooks(tmp_path / "in", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    page = (tmp_path / "out" / "site" / "00_lesson.html").read_text("utf-8")
-    index = (tmp_path / "out" / "site" / "index.html").read_text("utf-8")
-    assert "onetwo" in page and 'href="00_lesson.html"' in index and "A &lt;small&gt; lesson" in index
-    assert not re.search(r"<script[^>]+src=.http", page)  # a page opens without a network
-    assert "claims decided" in done.stdout and str(tmp_path / "out" / "site" / "index.html") in done.stdout
-    assert "00_lesson · cell-0" in done.stderr  # the progress bar names notebook and cell
-
-
-def test_runner_stops_at_a_failing_cell_and_names_it(tmp_path):
-    (tmp_path / "in").mkdir()
-    nbformat.write(notebook_of("x = 0", "1 / x", "print('after')"), tmp_path / "in" / "00_bad.ipynb")
-    nbformat.write(notebook_of("print('never')"), tmp_path / "in" / "01_next.ipynb")
-    done = run_notebooks(tmp_path / "in", tmp_path / "out")
-    assert done.returncode != 0
-    assert "00_bad.ipynb, cell 'cell-1'" in done.stderr and "ZeroDivisionError: division by zero" in done.stderr
-    assert not (tmp_path / "out" / "site" / "01_next.html").exists()
-
-
-def test_notebook_00_runs_without_a_network(tmp_path):
-    """Its first third, in a network namespace of its own, where nothing but loopback exists."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
-        pytest.skip("this machine forbids network namespaces (unshare -rn)")
-    (tmp_path / "in").mkdir()
-    shutil.copy(ROOT / "notebooks" / "matplotlibrc", tmp_path / "in")
-    notebook = nbformat.read(ROOT / "notebooks" / "00_start_here.ipynb", as_version=4)
-    notebook.cells = notebook.cells[: len(notebook.cells) // 3]
-    nbformat.write(notebook, tmp_path / "in" / "00_start_here.ipynb")
-    script = (
-        f"ip link set lo up 2>/dev/null || {sys.executable} -c '{LOOPBACK_UP}'; {sys.executable} "
-        f"{ROOT / 'scripts' / 'run_notebooks.py'} --notebooks {tmp_path / 'in'} --output {tmp_path / 'out'}"
-    )
-    done = subprocess.run(["unshare", "-rn", "sh", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 # Jupyter's client and kernel talk over loopback; this is `ip link set lo up` where ip is not installed
 LOOPBACK_UP = 'import fcntl, socket, struct; s = socket.socket(); fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 1))'
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The beginning of a command that runs in a network namespace of its own, or [] where the machine forbids that."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        return []
+    up = f"ip link set lo up 2>/dev/null || {sys.executable} -c '{LOOPBACK_UP}'; exec \"$@\""
+    return ["unshare", "-rn", "sh", "-c", up, "sh"]
+
+
+@pytest.fixture(scope="module")
+def ran(alone, tmp_path_factory):
+    """(what came of the runner on two notebooks, the folder of its pages): the first third of notebook 00, a small one.
+
+    10 seconds for two tests: the runner and the kernel of notebook 00 each import torch and transformers.
+    """
+    (folder := tmp_path_factory.mktemp("notebooks") / "in").mkdir()
+    shutil.copy(ROOT / "notebooks" / "matplotlibrc", folder)
+    notebook = read(ROOT / "notebooks" / "00_start_here.ipynb")
+    notebook.cells = notebook.cells[: len(notebook.cells) // 3]
+    for cell in code_cells(notebook):
+        cell.outputs = []
+    nbformat.write(notebook, folder / "00_start_here.ipynb")
+    nbformat.write(notebook_of("print('one' + 'two')"), folder / "01_lesson.ipynb")
+    command = [sys.executable, ROOT / "scripts" / "run_notebooks.py", "--notebooks", folder, "--output", folder / "out"]
+    return subprocess.run([*alone, *command], capture_output=True, text=True), folder / "out" / "site"
+
+
+def test_runner_writes_pages_and_an_index_and_prints_the_ledger(ran):
+    done, site = ran
+    assert done.returncode == 0, done.stderr[-2000:]
+    page, index = ((site / name).read_text("utf-8") for name in ("01_lesson.html", "index.html"))
+    assert "onetwo" in page and "of an earlier run" not in page
+    assert 'href="00_start_here.html"' in index and 'href="01_lesson.html"' in index
+    assert "A &lt;small&gt; lesson" in index
+    for file in site.iterdir():
+        assert not re.search(r"<script[^>]+src=.http", file.read_text("utf-8"))  # a page opens without a network
+    assert "claims decided" in done.stdout and str(site / "index.html") in done.stdout
+    assert "01_lesson · cell-0" in done.stderr  # the progress bar names notebook and cell
+
+
+def test_notebook_00_runs_without_a_network(ran, alone):
+    """Its first third, where nothing but loopback exists."""
+    if not alone:
+        pytest.skip("this machine forbids network namespaces (unshare -rn)")
+    done, site = ran
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"entailment +-?[0-9]", (site / "00_start_here.html").read_text("utf-8"))  # the logits of a pair
+
+
+def test_runner_stops_at_a_failing_cell_and_names_it(tmp_path, monkeypatch):
+    """In this process, which has imported what the runner needs."""
+    (folder := tmp_path / "in").mkdir()
+    nbformat.write(notebook_of("x = 0", "1 / x", "print('after')"), folder / "00_bad.ipynb")
+    nbformat.write(notebook_of("print('never')"), folder / "01_next.ipynb")
+    monkeypatch.setattr(sys, "argv", ["run_notebooks.py", "--notebooks", str(folder), "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        run_notebooks.main()
+    said = stopped.value.code  # a string: Python writes it to stderr and ends with status 1
+    assert "00_bad.ipynb, cell 'cell-1'" in said and "ZeroDivisionError: division by zero" in said
+    assert not (tmp_path / "site" / "01_next.html").exists()
