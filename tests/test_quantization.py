@@ -80,7 +80,7 @@ def test_int8_linear_does_what_its_rounded_numbers_do(engine):
 @pytest.mark.parametrize("broken", ["wrong", "slow", "missing", "none"])
 def test_an_engine_that_is_wrong_or_slow_or_missing_is_not_used(broken, monkeypatch):
     """The best of what is left is taken, and in the end fp32, which is always there."""
-    for probe in (_products.int8_engine, _products.right_range, _products.activation_range, _products.times_as_long):
+    for probe in (_products.int8_engine, _products.right_range, _products.times_as_long):
         monkeypatch.setattr(_products, probe.__name__, probe.__wrapped__)  # asked anew
     multiply = _products.multiply_packed
     if broken == "wrong":
