@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracle import DATA, ORACLE
 
 import zsc_utils as zsc
-
-DATA = Path(__file__).parent / "data"
-ORACLE = DATA / "oracle" / "checkpoint"
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ORACLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import ORACLE
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc

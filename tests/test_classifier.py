@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from conftest import ORACLE
+from oracle import ORACLE
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlparse
 
 import pytest
-from conftest import ORACLE
+from oracle import ORACLE
 
 import zsc_utils as zsc
 from zsc_utils import memory

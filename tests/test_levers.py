@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ORACLE
+from oracle import ORACLE
 
 import zsc_utils as zsc
 from zsc_utils import attention, memory, quantization

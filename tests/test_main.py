@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ORACLE
+from oracle import ORACLE
 from transformers import BertForSequenceClassification
 
 import zsc_utils as zsc

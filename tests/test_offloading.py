@@ -13,7 +13,7 @@ import time
 import cloudpickle
 import pytest
 import torch
-from conftest import ORACLE
+from oracle import ORACLE
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
 

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from conftest import ORACLE
+from oracle import ORACLE
 
 import zsc_utils as zsc
 from zsc_utils import inference, offloading, quantization

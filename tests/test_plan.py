@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ORACLE
+from oracle import ORACLE
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc

@@ -14,7 +14,7 @@ import machine
 import pytest
 import torch
 from agreement import off_the_grid
-from conftest import ORACLE
+from oracle import ORACLE
 from safetensors.torch import load_file, save_file
 from torch.multiprocessing.reductions import StorageWeakRef
 
