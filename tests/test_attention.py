@@ -103,11 +103,13 @@ def test_the_classifier_slides_as_the_model_does(oracle, window):
 def test_levers_compose_and_what_was_given_stays(oracle):
     before = logits_of(oracle, batch_of(2, 100, 5, 20))
     sliding = attention.use(oracle, "sliding", window=8)
-    lean = attention.chunk_feed_forward(quantization.quantize(attention.shrink(sliding, 1), "int8"), 16)
-    assert type(lean.model.bert) is attention.SlidingBert and lean.model.config.sliding_window == 8
-    narrow = logits_of(lean, batch_of(2, 100, 5, 20))
-    wide = logits_of(attention.use(lean, "sdpa"), batch_of(2, 100, 5, 20))
-    assert not torch.equal(narrow, wide)
+    far = {}  # {layers: how far logits are from those of a text that is seen whole}
+    for layers in (1, 2):
+        lean = attention.chunk_feed_forward(quantization.quantize(attention.shrink(sliding, layers), "int8"), 16)
+        assert type(lean.model.bert) is attention.SlidingBert and lean.model.config.sliding_window == 8
+        narrow = logits_of(lean, batch_of(2, 100, 5, 20))
+        far[layers] = (narrow - logits_of(attention.use(lean, "sdpa"), batch_of(2, 100, 5, 20))).abs().max()
+    assert far[1] < 0.1 * far[2]  # of one layer only the first token counts, and that sees all
     assert torch.equal(logits_of(oracle, batch_of(2, 100, 5, 20)), before)
     assert oracle.model.config._attn_implementation == "sdpa" and len(oracle.model.bert.encoder.layer) > 1
     own = oracle.model.bert.embeddings.word_embeddings.weight

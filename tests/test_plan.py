@@ -12,6 +12,7 @@ from oracle import ORACLE
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
+from zsc_utils import checkpoint as door
 from zsc_utils import inference, memory, offloading, quantization, samples
 from zsc_utils import plan as planning
 from zsc_utils.batching import TokenBudget, next_block, token_budget_batches
@@ -103,7 +104,7 @@ def test_no_batch_takes_more_than_its_bill(precision, attention, heads, widening
         bill = planning.Rung(precision, attention, max_tokens, chunk).activations(config)
         for _ in range(10):
             for groups in batches_of(rng, max_tokens, positions):
-                options = {"attention": attention, "chunk": chunk, "int8": precision == "int8"}
+                options = {"attention": attention, "chunk": chunk, "int8": precision == "int8", "ask": False}
                 assert inference.predict(config, groups, **options).peak_activations <= bill, groups
 
 
@@ -466,6 +467,7 @@ def child(name, texts, labels, budget, lossy=False):
         results = classify(texts, labels)
         return {key: getattr(classify.plan, key) for key in ("rung", "expected", "predicted", "measured")}, results
 
+    memory.evict(door.weights_file(door.find(name)))  # or what is mapped depends on who read the file before
     return memory.process_peak(work)
 
 
@@ -531,7 +533,7 @@ def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape
 def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape):
     peak = child("base-shape", TEXTS, LABELS, "700MB")
     kept(peak, "700MB")
-    facts = peak.result[0]  # of a file that was written just now, the system brings in larger pieces: up to 25 MB more
+    facts = peak.result[0]
     assert facts["predicted"] - peak.total > 0.4 * (facts["predicted"] - facts["expected"])
 
 

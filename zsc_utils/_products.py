@@ -84,6 +84,7 @@ def product_time(engine: str, streamed: bool) -> float:
     return times_as_long(engine) + packing
 
 
+@functools.cache
 def activation_range() -> int:
     """The largest whole number of an activation in int8: 127 where packed products come out right with it, else 63.
 

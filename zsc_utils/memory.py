@@ -733,6 +733,22 @@ def proportional(pid):
     return int(re.search(r"^Pss:\s+(\d+) kB", smaps, re.M)[1]) * 1024
 
 
+def evict(file: str | os.PathLike) -> None:
+    """Have the system drop a file from its page cache, so that the next read comes from the disk.
+
+    A page that a process has mapped stays. It also makes what a mapped file takes the same in each run: the page cache
+    may hold a file that was written or read through lately in pieces of up to 2 MB, and one touch maps a whole piece.
+    Raises OSError where the system offers no such call (macOS and Windows), or for a file that cannot be read.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        raise OSError(f"{file}: this system cannot be asked to drop a file from its page cache; Linux can")
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # 0, 0: from the start to the end
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def tight_heap():
     """Within, glibc maps every block from 128 kB on by itself, so that what is freed goes back to the system at once;

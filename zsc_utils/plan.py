@@ -39,7 +39,8 @@ VARIES = 4_000_000  # in memory, of floats: products leave so much more free in 
 HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
-WINDOW = 65_536  # of a mapped file, Linux brings in so many bytes around the one asked for; more, if just written
+# of a mapped file, Linux brings in so many bytes around the one asked for; more, if the page cache holds larger pieces
+WINDOW = 65_536
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ class Plan:
 
     `predicted` and `measured` are bytes that the process grows by, beyond what it held when the plan was made.
     `predicted` is for the worst texts. `expected` is less where embeddings stay in their file: of those, only what the
-    tokens seen so far have touched counts. `measured` is the highest seen, None where the system does not tell; in a
+    tokens seen so far have touched counts. It is too low where the page cache holds the file in large pieces (see
+    `memory.evict`). `measured` is the highest seen, None where the system does not tell; in a
     process that held more before, it is read after each batch, and misses what was let go by then.
     """
 
