@@ -9,14 +9,21 @@ BIN := .venv/bin
 READY := .venv/ready
 TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
+PYTEST := env -u ZSC_CHECKPOINT $(BIN)/python -m pytest --durations=15 --durations-min=1
+
+# oneDNN and torch's kernels are lowered to AVX2 to try that level: then MKL too, which multiplies fp32
+ifeq ($(ONEDNN_MAX_CPU_ISA),AVX2)
+export MKL_ENABLE_INSTRUCTIONS ?= AVX2
+endif
+
 .PHONY: run test lab bench save clean
 
 run: $(READY)
 	$(BIN)/python scripts/run_notebooks.py
 
 test: $(READY)
-	env -u ZSC_CHECKPOINT $(BIN)/python -m pytest tests notebooks --nbval --nbval-current-env --nbval-cell-timeout=120 \
-		--durations=15 --durations-min=1
+	$(PYTEST) tests --numprocesses=2 --dist=loadfile; tests=$$?; \
+	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-cell-timeout=120 && exit $$tests
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -11,6 +11,8 @@ from oracle import DATA, ORACLE
 
 import zsc_utils as zsc
 
+torch.set_num_threads(1)  # for fixtures that are made before `one_thread`
+
 
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
@@ -50,6 +52,6 @@ def mini():
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
-    """Figures are for two threads whatever the machine has."""
-    torch.set_num_threads(2)
+def one_thread():
+    """Two processes run tests at a time; if each had two threads, those of one would wait for those of the other."""
+    torch.set_num_threads(1)

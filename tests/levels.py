@@ -9,6 +9,7 @@ import os
 import re
 
 os.environ["KINETO_LOG_LEVEL"] = "99"  # torch's profiler announces itself otherwise
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # four threads on two cores would keep each other from working
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification
@@ -17,7 +18,7 @@ import zsc_utils as zsc
 from zsc_utils import _products, inference, memory, plan, quantization, samples
 
 THREADS = (1, 2, 4)
-GROUPS = ([(1, 1)], [(4, 64)], [(2, 113), (2, 50)], [(3, 113)], [(1, 512)])
+GROUPS = ([(1, 1)], [(2, 113), (2, 50)], [(1, 512)])
 LABELS = ["财经", "体育", "军事", "旅游"]
 
 
@@ -102,10 +103,10 @@ def kept_budget(texts, allow_lossy):
 
 def main():
     torch.set_num_threads(2)
-    texts = [record["text"] for record in samples.test_set("topics_familiar")[:8]]
+    texts = [record["text"] for record in samples.test_set("topics_familiar")[:4]]
     engines = sorted({_products.int8_engine(), _products.int8_engine(streamed=True)})
     found = {"engines": engines, "range": _products.activation_range(), "threads": {}}
-    found["budgets"] = [kept_budget(texts[:3], allow_lossy) for allow_lossy in (True, False)]  # while the heap is empty
+    found["budgets"] = [kept_budget(texts[:1], allow_lossy) for allow_lossy in (True, False)]  # while the heap is empty
     model = model_of_real_size()
     found["products"] = {engine: worst_product(engine) for engine in engines if engine != "widened"}
     mini, int8 = zsc.ZeroShotClassifier("mini"), zsc.ZeroShotClassifier("mini", precision="int8")

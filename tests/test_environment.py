@@ -18,6 +18,7 @@ EXTRAS = PYPROJECT["optional-dependencies"]
 PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"]
 # where a dependency that is not imported by name is used; escapes keep these words from finding themselves
 USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
+           "pytest-xdist": ("Makefile", "--numprocesses"),
            "ruff": ("tests/test_environment.py", "\"-m\", \"ruff\""),
            "pyyaml": ("tests/test_environment.py", "import yaml\n"),
            "ipywidgets": ("tests/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip

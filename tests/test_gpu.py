@@ -80,6 +80,8 @@ def test_ratios_and_bytes_are_positive(sections):
 def test_what_only_cuda_has_is_null_with_a_reason(sections):
     assert not figures(sections, ONLY_CUDA)
     for one in dicts(sections):
+        if one is sections["hardware"].get("lowered_by"):
+            continue  # the variables that are not set
         reasons = [value for key, value in one.items() if "reason" in key]
         assert reasons or None not in one.values(), one
     assert sections["peaks"]["empty_cache"]["reason"] == sections["article"]["together"]["reason"] == gpu.NO_CUDA

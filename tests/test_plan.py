@@ -127,7 +127,9 @@ def test_a_bill_has_weights_workspace_and_tokenizer(oracle):
     rung = planning.Rung("fp32", "sdpa", 1024, 256)
     bill = rung.bill(oracle.model.config, "vocab.txt")
     assert bill["weights"] == held(oracle.model)
-    assert bill["activations"] == rung.activations(oracle.model.config) + 2 * planning.WORKSPACE  # two threads
+    assert (
+        bill["activations"] == rung.activations(oracle.model.config) + torch.get_num_threads() * planning.WORKSPACE
+    )  # two threads
     assert bill["tokenizer"] == planning.TOKENIZER["vocab.txt"] * oracle.model.config.vocab_size
     half = replace(rung, precision="bf16").bill(oracle.model.config, "vocab.txt")
     assert 2 * half["weights"] == bill["weights"]
@@ -527,6 +529,7 @@ def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape
         for found, wanted in zip(as_dicts(kept(peak, budget)), without):
             assert found == pytest.approx(wanted, abs=1e-6)
     assert all(rung.block for rung in rungs) and [rung.precision for rung in rungs] == ["fp32", "fp32", "int8"]
+    torch.set_num_threads(2)  # for which README's table is
     assert planning.make("base-shape", "60MB", allow_lossy=True).rung in rungs
 
 

@@ -20,8 +20,8 @@ PACKED, PLAIN, WIDENED = "packed", "plain", "widened"
 RANGES = (127, 63)  # largest activations that are tried: of eight bits, and of seven, which cannot overflow
 ROWS, WIDTH = 256, 768  # of the products that are tried: a chunk of tokens, and StructBERT-base's hidden size
 CHUNKS = 16  # that a layer is streamed for, about: STREAMED blocks of 4,096 tokens in chunks of ROWS
-TURNS = 5
-TOO_SLOW = 1.2  # times fp32's seconds, from which on an engine is not used: known ones take under 0.8, or over 2
+TURNS = 7
+TOO_SLOW = 1.6  # times fp32's seconds, from which on an engine is not used: known ones take under 1.2, or over 2.4
 HOPELESS = 10  # times fp32's seconds, after which no more turns are taken
 MUCH = 1.5  # times as fast an engine has to be to be taken before the one that is preferred
 

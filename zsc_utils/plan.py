@@ -8,13 +8,13 @@ which was measured once and for all (the constants below).
 import itertools
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
-from zsc_utils._products import PACKED, int8_engine, slower
+from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, load
 from zsc_utils.memory import format_size, parameters, parse_size, resident, tight_heap
@@ -119,10 +119,11 @@ class Rung:
 def streamed_bytes(config, precision):
     """Bytes of weights that are in memory at once while layers are streamed.
 
-    In int8 a scale for each word as well, and where oneDNN needs them packed, the larger part of a layer once more.
+    In int8 a scale for each word as well, and the larger part of a layer once more: packed, as some processors need it.
+    It is counted on those that do not, so that a plan made on one machine holds on another.
     """
     extra = 4 * config.vocab_size if precision == "int8" else 0
-    if precision == "int8" and int8_engine(streamed=True) == PACKED:
+    if precision == "int8" and int8_engine(streamed=True) != WIDENED:
         extra += 2 * config.hidden_size * config.intermediate_size
     return weight_bytes(in_memory(config), precision) + extra
 
@@ -157,6 +158,7 @@ class Subject:
     streamed: int  # tokens of a block if its layers are streamed already
     beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
     stored: int  # bytes of its weights' file
+    totals: dict = field(default_factory=dict, repr=False, compare=False)  # of rungs that were asked for
 
     def bill(self, rung):
         """Predicted bytes of a rung by what takes them."""
@@ -174,7 +176,9 @@ class Subject:
         return bill
 
     def total(self, rung):
-        return sum(self.bill(rung).values())
+        if rung not in self.totals:
+            self.totals[rung] = sum(self.bill(rung).values())
+        return self.totals[rung]
 
     @property
     def max_tokens(self):
