@@ -343,12 +343,15 @@ def test_what_cannot_be_compared_is_refused(others, truth, words):
 
 @pytest.fixture(scope="module")
 def answers(mini):
-    """Results of every precision on a fixed part of the committed test set, and the truth."""
+    """Results in fp32 and int8 on a fixed part of the committed test set, and the truth.
+
+    Of 16 bits notebook 02 has them.
+    """
     familiar, reviews = samples.test_set("topics_familiar"), samples.test_set("reviews")[::8]
-    part, topics = familiar[::16], samples.topics(familiar)  # few, for fp16 is slow on most CPUs
+    part, topics = familiar[::16], samples.topics(familiar)
     truth = [r["topic"] for r in part] + ["好评" if r["polarity"] == "positive" else "差评" for r in reviews]
     found = {"fp32": off_the_grid(mini)}
-    found |= {precision: quantization.quantize(found["fp32"], precision) for precision in quantization.PRECISIONS}
+    found["int8"] = quantization.quantize(found["fp32"], "int8")
     for precision, checkpoint in found.items():
         classify = zsc.ZeroShotClassifier(checkpoint)
         found[precision] = classify([r["text"] for r in part], topics) + classify(
@@ -370,13 +373,10 @@ def test_the_whole_test_set_agrees_as_recorded(weights, precision):
     assert record["right"][1] >= record["right"][0] - 0.005 * record["texts"]
 
 
-@pytest.mark.parametrize("precision, least", [("fp16", 0.98), ("bf16", 0.98), ("int8", 0.96)])
-def test_few_answers_change_and_as_many_are_right(answers, precision, least):
+def test_few_answers_change_and_as_many_are_right(answers):
     found, truth = answers
-    compared = quantization.agreement(found["fp32"], found[precision], truth)
-    if activation_range() < 127:
-        least -= 0.01  # steps twice as large
-    assert compared.share >= least
+    compared = quantization.agreement(found["fp32"], found["int8"], truth)
+    assert compared.share >= (0.96 if activation_range() == 127 else 0.95)  # with 63, steps are twice as large
     assert compared.right[1] >= compared.right[0] - 0.02 * compared.texts
 
 
