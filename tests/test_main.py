@@ -781,11 +781,14 @@ def test_the_exit_status_is_the_process_s(monkeypatch, capsys, words, status):
 
 
 def process(*arguments):
-    """A `python -m zsc_utils` of its own, its standard streams as pipes."""
+    """A `python -m zsc_utils` of its own, its standard streams as pipes.
+
+    On one thread, as the tests: scores are the same bits on as many threads only.
+    """
     words = [sys.executable, "-m", "zsc_utils", *map(str, arguments)]
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(words, cwd=ROOT, env=buffered, **streams)
+    return subprocess.Popen(words, cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"}, **streams)
 
 
 @pytest.fixture(scope="module")

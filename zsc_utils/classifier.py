@@ -162,9 +162,10 @@ class ZeroShotClassifier:
         As calling the classifier, but a record without an answer (None, a number, an empty text, a pair too large for
         the memory) yields {"sequence", "position", "error"}, and the rest goes on. Labels for each text may come from
         an iterator too. `start`: how many records to pass over, to go on after an interruption; the results are then
-        the same bits (after memory ran out: the same to 1e-5), for texts are always taken in the same blocks, each read
-        before its first result comes. Pairs that come again are computed once within a block. If the iterable raises,
-        what it gave before has its results first; so too if there are more lists of labels than texts.
+        the same bits on as many threads (after memory ran out: the same to 1e-5), for texts are always taken in the
+        same blocks, each read before its first result comes. Pairs that come again are computed once within a block. If
+        the iterable raises, what it gave before has its results first; so too if there are more lists of labels than
+        texts.
 
         Raises ValueError or TypeError at once for labels, template or `start` without an answer.
         """
