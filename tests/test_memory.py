@@ -387,3 +387,23 @@ def test_sizes_are_printed_in_powers_of_ten():
     assert memory.format_size(17_301_504) == "17.3 MB"
     assert memory.format_size(1500) == "1.5 kB"
     assert memory.parse_size(memory.format_size(1_500_000_000)) == 1_500_000_000
+
+
+def test_an_evicted_file_is_read_from_the_disk_again(tmp_path):
+    with (file := tmp_path / "file").open("wb") as target:
+        target.write(bytes(2**20))
+        os.fsync(target.fileno())
+    with file.open("rb") as source:
+        assert os.preadv(source.fileno(), [bytearray(4096)], 0, os.RWF_NOWAIT) == 4096  # it is in the page cache
+        memory.evict(file)
+        try:
+            found = os.preadv(source.fileno(), [bytearray(4096)], 2**19, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return
+    pytest.fail(f"{found} bytes are in the page cache still")
+
+
+def test_evicting_says_which_system_cannot(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fadvise")
+    with pytest.raises(OSError, match="this system cannot be asked"):
+        memory.evict(tmp_path)

@@ -20,7 +20,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import zsc_utils as zsc
 from zsc_utils import attention, inference, memory, offloading, quantization, samples
 from zsc_utils import checkpoint as door
-from zsc_utils._products import activation_range, right_range
+from zsc_utils._products import activation_range, int8_engine, right_range
 from zsc_utils.batching import Pairs, token_budget_batches
 from zsc_utils.offloading import stream_layers
 
@@ -581,7 +581,7 @@ def test_base_shape_streams_in_a_fraction_of_its_memory():
     def work(dtype):
         return zsc.ZeroShotClassifier(stream_layers("base-shape", dtype=dtype))(texts, labels)
 
-    for dtype, most in [(None, 100), (torch.int8, 50)]:
+    for dtype, most in [(None, 100), (torch.int8, 45 if int8_engine(streamed=True) == "plain" else 50)]:
         peak = memory.process_peak(work, dtype)
         print(f"{dtype}: {peak.total / 1e6:.1f} MB in {peak.seconds:.1f} s")
         assert peak.total <= most * 10**6

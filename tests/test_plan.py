@@ -127,9 +127,8 @@ def test_a_bill_has_weights_workspace_and_tokenizer(oracle):
     rung = planning.Rung("fp32", "sdpa", 1024, 256)
     bill = rung.bill(oracle.model.config, "vocab.txt")
     assert bill["weights"] == held(oracle.model)
-    assert (
-        bill["activations"] == rung.activations(oracle.model.config) + torch.get_num_threads() * planning.WORKSPACE
-    )  # two threads
+    workspace = torch.get_num_threads() * planning.WORKSPACE
+    assert bill["activations"] == rung.activations(oracle.model.config) + workspace
     assert bill["tokenizer"] == planning.TOKENIZER["vocab.txt"] * oracle.model.config.vocab_size
     half = replace(rung, precision="bf16").bill(oracle.model.config, "vocab.txt")
     assert 2 * half["weights"] == bill["weights"]
@@ -264,6 +263,17 @@ def test_the_first_rung_that_fits_is_taken_and_int8_only_where_allowed(name):
             assert (
                 plan.rejected == [rung for rung, _ in ladder][: len(plan.rejected)] and plan.rung not in plan.rejected
             )
+
+
+def test_a_plan_for_streamed_int8_is_the_same_with_either_engine(monkeypatch):
+    bills = []
+    for engine in ("packed", "plain", "widened"):
+        monkeypatch.setattr(planning, "int8_engine", lambda streamed=False, engine=engine: engine)
+        bills.append(planning.make("base-shape", chosen=planning.Chosen("int8", None, True)).bill)
+    packed, plain, widened = bills
+    assert packed == plain
+    assert packed["weights"] - widened["weights"] == 2 * 768 * 3072  # the feed-forward network's rows once more
+    assert widened["activations"] > packed["activations"]  # matrices in fp32 while they multiply
 
 
 def test_allowing_lossy_levers_does_not_pull_them_without_need(oracle):
@@ -455,6 +465,12 @@ def test_glibc_is_told_only_under_a_budget(monkeypatch, oracle):
 # ------------------------------------------------------------------------------------------------------ budgets kept
 
 
+@pytest.fixture
+def two_threads(one_thread):
+    """Allowances were measured with two, and README's table is for two; children take over how many there are."""
+    torch.set_num_threads(2)
+
+
 @pytest.fixture(scope="module")
 def base_shape():
     """Built before children are measured."""
@@ -483,7 +499,7 @@ def kept(peak, budget):
     assert facts["measured"] == pytest.approx(peak.total, rel=0.05)
     # 10 %, or what a run may leave of its allowances for the heap and for kernels, which count where a model is small
     # while layers are streamed nothing is mapped, and what is expected is the worst block
-    assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=16 * MB)
+    assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=12 * MB)
     return results
 
 
@@ -513,7 +529,7 @@ def test_base_shape_keeps_budgets_and_answers_exactly(base_shape):
     assert [found[number] for number in some] == without
 
 
-def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape):
+def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape, two_threads):
     """Exact at 150 MB and at the smallest budget there is, and in int8 at the smallest of all: more than a block."""
     texts, labels = sorted(everywhere(), key=len)[-10:], LABELS[:5]
     with pytest.raises(ValueError, match="too small") as error:
@@ -529,11 +545,10 @@ def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape
         for found, wanted in zip(as_dicts(kept(peak, budget)), without):
             assert found == pytest.approx(wanted, abs=1e-6)
     assert all(rung.block for rung in rungs) and [rung.precision for rung in rungs] == ["fp32", "fp32", "int8"]
-    torch.set_num_threads(2)  # for which README's table is
     assert planning.make("base-shape", "60MB", allow_lossy=True).rung in rungs
 
 
-def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape):
+def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape, two_threads):
     peak = child("base-shape", TEXTS, LABELS, "700MB")
     kept(peak, "700MB")
     facts = peak.result[0]
@@ -550,7 +565,7 @@ def headlines(mini):
 
 
 @pytest.mark.parametrize("lossy, same", [(False, 1), (True, 0.9)])
-def test_mini_keeps_its_smallest_budgets(headlines, lossy, same):
+def test_mini_keeps_its_smallest_budgets(headlines, two_threads, lossy, same):
     texts, labels, without = headlines
     with pytest.raises(ValueError, match="too small") as error:
         planning.make("mini", "1MB", lossy)

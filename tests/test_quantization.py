@@ -417,3 +417,13 @@ def test_a_process_with_int8_grows_a_third_as_far(tmp_path):
     fp32, int8 = (memory.process_peak(load_and_run, name).total for name in ("base-shape", str(saved)))
     print(f"fp32 grew by {fp32 / 1e6:.0f} MB, int8 by {int8 / 1e6:.0f} MB: {int8 / fp32:.1%}")
     assert int8 <= 0.35 * fp32
+
+
+def test_the_time_of_a_product_is_that_of_the_engine_in_use(monkeypatch):
+    monkeypatch.setattr(quantization, "times_as_long", {"packed": 0.3, torch.bfloat16: 5.0}.__getitem__)
+    monkeypatch.setattr(quantization, "int8_engine", lambda: "packed")
+    assert (quantization.product_time("int8"), quantization.product_time("bf16")) == (0.3, 5.0)
+    monkeypatch.setattr(quantization, "int8_engine", lambda: "widened")
+    assert quantization.product_time("int8") == 1.0
+    with pytest.raises(ValueError, match="precision 'fp8': choose one of"):
+        quantization.product_time("fp8")
