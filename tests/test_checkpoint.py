@@ -12,7 +12,7 @@ from oracle import ORACLE
 from safetensors.torch import load_file, save_file
 
 import zsc_utils as zsc
-from zsc_utils import checkpoint
+from zsc_utils import checkpoint, memory
 
 # ------------------------------------------------------------------------------------------------ what it opens
 
@@ -165,6 +165,12 @@ def test_base_shape_is_the_same_on_every_build(tmp_path, monkeypatch):
         checkpoint.build_base_shape(tmp_path / name)
         states.append(load_file(tmp_path / name / "model.safetensors"))
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_base_shape_is_built_in_little_memory(tmp_path):
+    """A budget names it too, and the first who asks for it builds it."""
+    peak = memory.process_peak(checkpoint.build_base_shape, tmp_path / "new")
+    assert peak.total < 30e6 < 400e6 < (tmp_path / "new" / "model.safetensors").stat().st_size
 
 
 def test_mini_is_bundled_and_loads_fast(mini, times_faster):

@@ -483,7 +483,9 @@ def child(name, texts, labels, budget, lossy=False):
     def work():  # inside, so that it travels by value and the child need not import this file
         classify = zsc.ZeroShotClassifier(name, memory_budget=budget, allow_lossy=lossy)
         results = classify(texts, labels)
-        return {key: getattr(classify.plan, key) for key in ("rung", "expected", "predicted", "measured")}, results
+        return {
+            key: getattr(classify.plan, key) for key in ("rung", "bill", "expected", "predicted", "measured")
+        }, results
 
     memory.evict(door.weights_file(door.find(name)))  # or what is mapped depends on who read the file before
     return memory.process_peak(work)
@@ -497,9 +499,10 @@ def kept(peak, budget):
     print(f"{facts['rung']}: {size} in {peak.seconds:.1f} s; {kinds}")
     assert peak.total <= facts["predicted"] <= memory.parse_size(budget)
     assert facts["measured"] == pytest.approx(peak.total, rel=0.05)
-    # 10 %, or what a run may leave of its allowances for the heap and for kernels, which count where a model is small
-    # while layers are streamed nothing is mapped, and what is expected is the worst block
-    assert facts["expected"] == pytest.approx(peak.total, rel=0.1, abs=12 * MB)
+    # no more than a run may leave of its allowances for the heap and for products, and a tenth: what is expected while
+    # layers are streamed is the worst block
+    allowed = facts["bill"]["heap"] + facts["bill"]["kernels and buffers of products"]
+    assert facts["expected"] - allowed < 1.1 * peak.total
     return results
 
 
@@ -518,8 +521,8 @@ def everywhere():
     return ["".join(text) for text in texts]
 
 
-def test_base_shape_keeps_budgets_and_answers_exactly(base_shape):
-    texts, labels, budgets = everywhere(), LABELS[:4], ["455MB", "500MB", "700MB"]
+def test_base_shape_keeps_budgets_and_answers_exactly(base_shape, two_threads):
+    texts, labels, budgets = everywhere(), LABELS[:4], ["462MB", "500MB", "700MB"]
     rungs = {planning.make("base-shape", budget).rung for budget in budgets}
     peak = child("base-shape", texts, labels, budgets[0])
     assert rungs == {peak.result[0]["rung"]}  # so one run is for all of them, held to the smallest
@@ -545,7 +548,7 @@ def test_base_shape_keeps_a_fraction_of_its_size_with_the_same_scores(base_shape
         for found, wanted in zip(as_dicts(kept(peak, budget)), without):
             assert found == pytest.approx(wanted, abs=1e-6)
     assert all(rung.block for rung in rungs) and [rung.precision for rung in rungs] == ["fp32", "fp32", "int8"]
-    assert planning.make("base-shape", "60MB", allow_lossy=True).rung in rungs
+    assert planning.make("base-shape", "61MB", allow_lossy=True).rung in rungs
 
 
 def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape, two_threads):

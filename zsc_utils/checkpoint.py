@@ -8,6 +8,7 @@ import copy
 import errno
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -29,7 +30,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertTokenize
 BUNDLED = Path(__file__).parent / "data" / "mini"
 ATTENTIONS = ("sdpa", "eager")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
-CACHE_VERSION = "1"  # counts up when what lies in the cache is made otherwise
+CACHE_VERSION = "2"  # counts up when what lies in the cache is made otherwise
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 # the classes of ModelScope's zero-shot checkpoints, for folders that do not say
@@ -560,11 +561,53 @@ def build_base_shape(target):
     """Write a checkpoint of StructBERT-base's geometry with seeded random weights: its bytes and speed, no meaning."""
     vocabulary = base_shape_vocabulary()
     config = BertConfig(vocab_size=len(vocabulary), num_labels=3, id2label={i: k for k, i in LABEL_IDS.items()})
-    config.label2id = LABEL_IDS
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = BertForSequenceClassification(config)
+    config.label2id, config.architectures = LABEL_IDS, [BertForSequenceClassification.__name__]
+    shapes = {name: tuple(tensor.shape) for name, tensor in weightless(config).named_parameters()}
+    random = torch.Generator().manual_seed(0)
     target.mkdir()
-    with quiet_transformers():
-        model.save_pretrained(target)
+    write_tensors(
+        target / "model.safetensors",
+        {name: ("F32", shape) for name, shape in shapes.items()},
+        lambda name: random_weights(name, shapes[name], config.initializer_range, random),
+    )
+    config.save_pretrained(target)
     (target / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+
+
+def random_weights(name, shape, deviation, random):
+    """What BERT's training starts from, in parts of 2,048 rows, so that little is in memory at a time."""
+    if name.endswith("bias"):
+        yield torch.zeros(shape)
+    elif "LayerNorm" in name:
+        yield torch.ones(shape)
+    else:
+        for start in range(0, shape[0], 2048):
+            yield torch.empty(min(2048, shape[0] - start), *shape[1:]).normal_(0, deviation, generator=random)
+
+
+# --------------------------------------------------------------------------------------------------- one at a time
+
+
+def write_tensors(path, entries, make):
+    """Write a safetensors file of `entries`, {name: (dtype, shape)}, with one tensor in memory at a time.
+
+    `make(name)` gives a tensor's parts, one behind the other; it is asked in the order of the names. safetensors itself
+    writes only what is in memory whole.
+    """
+    with path.open("wb") as new:
+        write_header(new, entries)
+        for name in sorted(entries):
+            for part in make(name):
+                new.write(part.contiguous().flatten().view(torch.uint8).numpy())
+
+
+def write_header(new, entries):
+    """The header of a safetensors file; a file in which tensors do not lie in its order cannot be opened."""
+    size, header, start = {"I8": 1, "F32": 4}, {"__metadata__": {"format": "pt"}}, 0
+    for name, (dtype, shape) in sorted(entries.items()):
+        end = start + math.prod(shape) * size[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    new.write(len(text).to_bytes(8, "little") + text)

@@ -34,9 +34,9 @@ TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}
 WORKSPACE = 300_000  # of products, a thread, at most
 HALVES_WORKSPACE = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
-HEAP = 8_000_000  # what the allocator does not give back, and short-lived extras while loading
+HEAP = 4_000_000  # short-lived extras while loading, and what the allocator does not give back
+HOLES = 0.7  # of the activations: what lies free between them, more in some runs than in others
 VARIES = 4_000_000  # in memory, of floats: products leave so much more free in some runs than in others
-HOLES = 8  # times a chunk's widest tensor in int8: what int8 leaves free between what is used
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
 # of a mapped file, Linux brings in so many bytes around the one asked for; more, if the page cache holds larger pieces
@@ -63,12 +63,13 @@ class Rung:
     def bill(self, config, tokenizer):
         """Predicted bytes by what takes them; `tokenizer` is the name of its file."""
         shapes = 3 * math.ceil(self.chunk / inference.STEP)  # hidden to hidden, to wide, and back; by numbers of rows
+        activations = self.activations(config) + self.workspace()
         bill = {
             "weights": weight_bytes(config, self.precision),
-            "activations": self.activations(config) + self.workspace(),
+            "activations": activations,
             "kernels and buffers of products": KERNEL[self.precision] * shapes,
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
-            "heap": HEAP + (self.precision == "int8") * HOLES * self.chunk * config.intermediate_size,
+            "heap": HEAP + int(HOLES * activations),
         }
         if not self.block and self.precision != "int8":
             bill["heap"] += VARIES

@@ -266,34 +266,20 @@ def store_int8(source, folder):
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     entries = {name: ("I8" if name in matrices else "F32", shape) for name, shape in shapes.items()}
     entries |= {f"{name}.scale": ("F32", shapes[name][:1]) for name in matrices}
+    scale = None
+
+    def made(name):
+        nonlocal scale
+        with safe_open(file, framework="pt") as tensors:  # opened anew each time: what was read is let go
+            if name in matrices:
+                tensor, scale = int8_rows(tensors, name, file)
+            else:  # a scale follows its matrix
+                tensor = in_fp32(tensors, name, file) if name in shapes else scale
+        yield tensor
+
     folder.mkdir()
-    with (folder / "model.safetensors").open("wb") as new:
-        write_header(new, entries)
-        scale = None
-        for name in sorted(entries):  # so that a scale follows its matrix
-            with safe_open(file, framework="pt") as tensors:  # opened anew each time: what was read is let go
-                if name in matrices:
-                    tensor, scale = int8_rows(tensors, name, file)
-                else:
-                    tensor = in_fp32(tensors, name, file) if name in shapes else scale
-            new.write(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    door.write_tensors(folder / "model.safetensors", entries, made)
     write_beside(folder, source, config, INT8_FORMAT, door.label_ids(source, config))
-
-
-def write_header(new, entries):
-    """The header of a safetensors file, {name: (dtype, shape)} in the order of their names; tensors follow in it.
-
-    A file in which tensors are laid out otherwise than the header says cannot be opened; safetensors itself writes only
-    what is in memory whole.
-    """
-    size, header, start = {"I8": 1, "F32": 4}, {"__metadata__": {"format": "pt"}}, 0
-    for name, (dtype, shape) in sorted(entries.items()):
-        end = start + math.prod(shape) * size[dtype]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    new.write(len(text).to_bytes(8, "little") + text)
 
 
 def stored_tensors(model):
