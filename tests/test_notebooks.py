@@ -58,6 +58,9 @@ def check(notebook):
             wrong.append(f"{cell.id}: {len(cell.source.splitlines())} lines of code, over 30")
         if ignored(cell) and not asserts(cell):
             wrong.append(f"{cell.id}: its output is not compared and it asserts nothing")
+    code = "\n".join(cell.source for cell in cells)
+    if re.search(r"\bplan\b|memory_budget", code) and "set_num_threads" not in code:
+        wrong.append("plans without saying how many threads, so what it prints depends on the machine")
     if not any(cell.outputs for cell in cells):
         wrong.append("no outputs: stripped, or never run")
     ids = [cell.get("id", "") for cell in notebook.cells]
@@ -150,6 +153,10 @@ def spoil(change):
         (lambda n, c: c[1].outputs.append(nbformat.v4.new_output("stream", name="stderr")), "stderr stands"),
         (lambda n, c: c[1].update(source="x = 1\n" * 31), "31 lines of code"),
         (lambda n, c: c[1].update(source="1", metadata={"tags": ["nbval-ignore-output"]}), "asserts nothing"),
+        (
+            lambda n, c: c[1].update(source="classify = ZeroShotClassifier('mini', memory_budget='1GB')"),
+            "how many threads",
+        ),
         (lambda n, c: c[1].update(id="3f2a9b1c"), "a cell id is words"),
         (lambda n, c: c[1].update(id=c[2].id), "stands twice"),
         (lambda n, c: n.cells[0].update(source="# Title"), "the opening lacks"),
