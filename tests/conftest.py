@@ -5,11 +5,12 @@ import os
 import shutil
 from pathlib import Path
 
+import zsc_utils as zsc  # before torch: a plan has fewer bytes then
+
+# isort: split
 import pytest
 import torch
 from oracle import DATA, ORACLE
-
-import zsc_utils as zsc
 
 torch.set_num_threads(1)  # for fixtures that are made before `one_thread`
 

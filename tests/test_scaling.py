@@ -23,7 +23,7 @@ from oracle import ORACLE
 from pyarrow import parquet
 
 import zsc_utils as zsc
-from zsc_utils import checkpoint, memory, scaling
+from zsc_utils import _process, checkpoint, memory, scaling
 from zsc_utils.records import Part
 from zsc_utils.scaling import classify_dataset
 
@@ -409,7 +409,7 @@ def begun(toy, machines, tmp_path_factory):
     own = options | {"source": died.source, "output": died.output, "rows": 250, "address": machines}
     values = {"environ": dict(os.environ), "options": own}  # Ray's token is in environ
     child = multiprocessing.get_context("forkserver").Process(target=exec, args=(script, values), daemon=True)
-    with memory.no_main_module():
+    with _process.no_main_module():
         child.start()
     thread, full.found = in_thread(lambda: classify_dataset(full.source, output=full.output, rows=50, **options))
     watched, _ = in_thread(lambda: fill_the_disk(full))

@@ -1,5 +1,8 @@
 """Zero-shot classification of Chinese text with StructBERT in little memory."""
 
+from zsc_utils import _process  # noqa: F401  first, for what must be set before torch is imported
+
+# isort: split
 from zsc_utils import attention, batching, memory, offloading, quantization
 from zsc_utils.checkpoint import Checkpoint, CheckpointError, default_name, load
 from zsc_utils.classifier import ZeroShotClassifier

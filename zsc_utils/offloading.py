@@ -29,8 +29,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
+from zsc_utils._process import tight_heap
 from zsc_utils.checkpoint import ATTENTIONS, ROOM, Checkpoint, CheckpointError
-from zsc_utils.memory import Footprint, parameters, parse_size, tight_heap
+from zsc_utils.memory import Footprint, parameters, parse_size
 
 BLOCK = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
 WAITING = {"cpu": "16MB", "cuda": "1GB"}  # of hidden states that wait in memory: those of a block on base-shape

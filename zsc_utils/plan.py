@@ -14,10 +14,11 @@ import torch
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
+from zsc_utils._process import MKL_KEEPS_BUFFERS, resident, tight_heap
 from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, load
-from zsc_utils.memory import format_size, parameters, parse_size, resident, tight_heap
+from zsc_utils.memory import format_size, parameters, parse_size
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import HALVES, int8_bytes, precision_of, quantize
 
@@ -32,11 +33,11 @@ MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings sta
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 # for each shape of a product: kernels that oneDNN keeps, in fp32 buffers that MKL takes
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}
+KEPT = 80_000  # for each token of a chunk: buffers that MKL keeps where torch was imported before zsc_utils
 WORKSPACE = 300_000  # of products, a thread, at most
 HALVES_WORKSPACE = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
 HEAP = 4_000_000  # short-lived extras while loading, and what the allocator does not give back
 HOLES = 0.7  # of the activations: what lies free between them, more in some runs than in others
-VARIES = 4_000_000  # in memory, of floats: products leave so much more free in some runs than in others
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
 # of a mapped file, Linux brings in so many bytes around the one asked for; more, if the page cache holds larger pieces
@@ -71,8 +72,8 @@ class Rung:
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP + int(HOLES * activations),
         }
-        if not self.block and self.precision != "int8":
-            bill["heap"] += VARIES
+        if MKL_KEEPS_BUFFERS and self.precision != "int8":
+            bill["buffers that MKL keeps"] = KEPT * self.chunk
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)
             bill["hidden states that wait"] = self.waiting_bytes(config)
