@@ -170,13 +170,38 @@ def test_base_shape_is_the_same_on_every_build(tmp_path, monkeypatch):
 def test_base_shape_is_built_in_little_memory(tmp_path):
     """A budget names it too, and the first who asks for it builds it."""
     peak = memory.process_peak(checkpoint.build_base_shape, tmp_path / "new")
-    assert peak.total < 30e6 < 400e6 < (tmp_path / "new" / "model.safetensors").stat().st_size
+    assert peak.total < 40e6 < 400e6 < (tmp_path / "new" / "model.safetensors").stat().st_size
 
 
 def test_mini_is_bundled_and_loads_fast(mini, times_faster):
     assert times_faster["mini"] > 1.5
     assert (mini.entailment_id, mini.contradiction_id) == (0, 2)
     assert sum(f.stat().st_size for f in mini.folder.iterdir()) <= 32_000_000
+
+
+@pytest.mark.parametrize("levers", [{}, {"memory_budget": "150MB"}, {"precision": "bf16"}, {"offload": True}])
+def test_a_name_is_resolved_once_for_the_plan_and_for_what_it_decides_on(monkeypatch, levers):
+    read, reads = checkpoint.read_config, []
+    monkeypatch.setattr(checkpoint, "read_config", lambda folder: reads.append(folder) or read(folder))
+    classify = zsc.ZeroShotClassifier("mini", **levers)
+    assert reads == [checkpoint.BUNDLED] and classify.checkpoint.name == "mini"
+
+
+def test_a_source_is_resolved_already_and_no_model_changes_it(mini):
+    source = checkpoint.resolve("mini")
+    assert checkpoint.resolve(source) is source and checkpoint.find("mini") == source.folder
+    assert source.stored_bytes == checkpoint.stored_bytes(source.folder)
+    loaded = zsc.load(source, attention="eager")
+    assert loaded.name == "mini" and loaded.model.config is not source.config
+    assert zsc.load(source).model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("own", [{}, {"num_labels": 2, "type_vocab_size": 1}, {"hidden_size": 24, "vocab_size": 7}])
+def test_the_weights_that_a_config_asks_for_are_those_of_transformers(own):
+    small = {"num_hidden_layers": 2, "num_attention_heads": 3, "hidden_size": 48, "intermediate_size": 20}
+    config = checkpoint.BertConfig(**(small | own))
+    theirs = checkpoint.BertForSequenceClassification(config).state_dict()
+    assert checkpoint.expected_shapes(config) == {name: tuple(tensor.shape) for name, tensor in theirs.items()}
 
 
 def test_default_name_is_the_environment_variable(monkeypatch):

@@ -134,7 +134,7 @@ def test_labels_may_hold_braces(classify):
 
 
 def test_equal_scores_keep_the_order_of_the_labels():
-    record = classifier.Record(0, "text", classifier.LabelSet(("a", "b", "c"), (), 1))
+    record = classifier.Row(0, "text", labels=classifier.LabelSet(("a", "b", "c"), (), 1))
     assert classifier.ranked(record, [0.2, 0.5, 0.2])["labels"] == ["b", "a", "c"]
 
 
@@ -218,6 +218,15 @@ def test_a_model_with_hooks_runs_its_own_forward_and_calls_them(oracle, classify
     for one, other in zip(found, classify(TEXTS, LABELS), strict=True):
         assert as_dict(one) == pytest.approx(as_dict(other), abs=1e-5)
     assert batches  # the plain one went the other way
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_timeline_measures_the_pass_that_is_taken_without_it(oracle, chunked):
+    """Its hooks name modules; they are nobody's, so the classifier goes the way it always goes."""
+    classify = zsc.ZeroShotClassifier(zsc.attention.chunk_feed_forward(oracle, 64) if chunked else oracle)
+    steps = memory.timeline(lambda: classify(TEXTS, LABELS), classify.checkpoint.model)
+    assert max(step.alive for step in steps) == memory.tensor_peak(lambda: classify(TEXTS, LABELS))
+    assert any(step.module.endswith("output.dense") for step in steps)
 
 
 # ------------------------------------------------------------------------------------------------------------ streams

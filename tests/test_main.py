@@ -991,14 +991,12 @@ def test_lines_are_read_one_block_ahead_and_not_kept(file, monkeypatch):
     given = command.parser().parse_args(["classify", str(file(lines_of(MIXED))), "--labels", "财经,体育"])
     with open(given.file, "rb") as source:
         lines = command.Lines(source, given, command.Written())
-        results, most = zsc.ZeroShotClassifier(ORACLE).stream(lines, LABELS), 0
-        for _ in results:
-            most = max(most, len(lines.waiting))
-            lines.waiting.popleft()
-    assert most == 4 and not lines.waiting
+        answers = zsc.ZeroShotClassifier(ORACLE).answers(lines, LABELS)
+        ahead = [lines.read - row.number for row, _ in answers]
+    assert max(ahead) == 3 and ahead[-1] == 0
 
 
 def test_a_line_has_its_number_and_its_record(file):
     line = command.read_line(4, b'{"text": "a", "id": 3}\n', "text")
-    assert line == records.Row(4, "a", given={"id": 3})
+    assert line == records.Row(4, "a", kept={"id": 3}, where="of this line")
     assert replace(line, number=1) == command.read_line(1, b'\xef\xbb\xbf{"text": "a", "id": 3}\n', "text")

@@ -324,8 +324,11 @@ def test_a_result_that_cannot_travel_is_an_error_that_names_it():
 
 
 def test_the_child_sees_the_environment_of_now(monkeypatch):
-    monkeypatch.setenv("ZSC_TEST_WORD", "now")
-    assert memory.process_peak(lambda: os.environ.get("ZSC_TEST_WORD")).result == "now"
+    for words in ({"ZSC_TEST_WORD": "now"}, {}):  # what is gone here is gone there
+        monkeypatch.delenv("ZSC_TEST_WORD", raising=False)
+        for word, value in words.items():
+            monkeypatch.setenv(word, value)
+        assert memory.process_peak(lambda: dict(os.environ)).result == dict(os.environ)
 
 
 def test_a_child_that_is_killed_or_quits_is_an_error_that_says_so():

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import warnings
-from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ from tqdm import tqdm
 from zsc_utils import checkpoint as door
 from zsc_utils import inference, memory, quantization
 from zsc_utils import plan as planning
-from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_labels
-from zsc_utils.records import as_json, read_line
+from zsc_utils._text import DEFAULT_TEMPLATE, check_labels
+from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
+from zsc_utils.records import as_json, read_line, reason
 
 PRECISIONS = ("fp32", *quantization.PRECISIONS)
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -110,7 +110,8 @@ def add_classify(command):
     command.set_defaults(run=classify)
     command.add_argument("file", metavar="FILE", help="texts, one a line; - for standard input")
     command.add_argument("--labels", required=True, metavar="A,B", help="separated by , or ，")
-    command.add_argument("--template", default="{}", help="a hypothesis with {} for the label (default: {})")
+    template = "a hypothesis with {} for the label (default: {})"
+    command.add_argument("--template", default=DEFAULT_TEMPLATE, help=template)
     command.add_argument("--multi-label", action="store_true", help="each label for itself: scores do not sum to 1")
     too_long = "what becomes of texts that are too long: cut, or read in windows (default: cut)"
     command.add_argument("--long-texts", default="cut", choices=LONG_TEXTS, help=too_long)
@@ -145,9 +146,9 @@ def classify(given):
     options = dict(multi_label=given.multi_label, long_texts=given.long_texts, progress=not given.quiet)
     with nullcontext(sys.stdin.buffer) if given.file == "-" else open(given.file, "rb") as source:
         lines = Lines(source, given, before)
-        results = classifier.stream(lines, labels, given.template, start=before.lines, **options)
+        answers = classifier.answers(lines, labels, given.template, start=before.lines, **options)
         with opened(given, before) as target:
-            bad = sum(write(lines.waiting.popleft(), result, target, given) for result in results)
+            bad = sum(write(row, answer, target, given) for row, answer in answers)
     if lines.read < before.lines:
         raise ValueError(f"{given.file} has {lines.read} lines, {given.output} results of {before.lines}: no such run")
     if bad:
@@ -156,23 +157,19 @@ def classify(given):
 
 
 class Lines:
-    """The texts of a source line by line, for a classifier's stream, which reads ahead; `waiting` has the Row of each
-    that has no result yet. Lines that were done `before` are read only."""
+    """The Row of each line of a source, and how many were `read`; the last that was done `before` is to be the same."""
 
     def __init__(self, source, given, before):
-        self.source, self.given, self.before = source, given, before
-        self.waiting, self.read = deque(), 0
+        self.source, self.given, self.before, self.read = source, given, before, 0
 
     def __iter__(self):
         is_json = self.given.jsonl or self.given.file.endswith(".jsonl")
         for number, raw in enumerate(self.source, 1):
-            line = read_line(number, raw, self.given.field if is_json else None)
+            row = read_line(number, raw, self.given.field if is_json else None)
             self.read = number
-            if number > self.before.lines:
-                self.waiting.append(line)
-            elif number == self.before.lines and self.before.last.get("sequence", line.text) != line.text:
+            if number == self.before.lines and self.before.last.get("sequence", row.text) != row.text:
                 raise ValueError(f"line {number} of {self.given.file} is another than when its result was written")
-            yield line.text
+            yield row
 
     def __length_hint__(self):
         """How many lines a file has, for the progress bar; 0 where it cannot be read twice."""
@@ -182,20 +179,21 @@ class Lines:
             return sum(1 for _ in lines)
 
 
-def write(line, result, target, given):
+def write(row, answer, target, given):
     """Write the result of a line at once, and tell the error if it has one; returns whether it has."""
-    error = line.error or result.get("error")
-    if error:
-        tqdm.write(f"line {line.number}: {error}", file=sys.stderr)
+    failed = isinstance(answer, Exception)
+    if failed:
+        tqdm.write(f"line {row.number}: {reason(answer)}", file=sys.stderr)
     try:
-        target.write(as_json({"line": line.number, **line.given, **({"error": error} if error else result)}))
+        result = {"error": reason(answer)} if failed else answer
+        target.write(as_json({"line": row.number, **row.kept, **result}))
         target.flush()
     except BrokenPipeError:
         raise
     except OSError as raised:
         more = "; make room, then go on with --resume" if given.output else ""
-        raise OSError(f"result of line {line.number} cannot be written: {raised}{more}") from raised
-    return bool(error)
+        raise OSError(f"result of line {row.number} cannot be written: {raised}{more}") from raised
+    return failed
 
 
 # -------------------------------------------------------------------------------------------------------------- resume

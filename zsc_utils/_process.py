@@ -86,6 +86,7 @@ def serve(connection, payload, threads, environment):
     """In the child: ready, run, report the result and the kernel's mark, or the error."""
     import torch
 
+    os.environ.clear()  # the server's own may be older
     os.environ.update(environment)
     torch.set_num_threads(threads)
     fn, args = cloudpickle.loads(payload)

@@ -14,9 +14,9 @@ from transformers.models.bert.modeling_bert import BertLayer, BertModel
 from transformers.utils import output_capturing
 
 from zsc_utils import checkpoint as door
-from zsc_utils import memory
+from zsc_utils._text import whole_number
 from zsc_utils.distillation import distil
-from zsc_utils.memory import sliding_blocks
+from zsc_utils.memory import has_foreign_hooks, sliding_blocks
 
 __all__ = ["chunk_feed_forward", "distil", "shrink", "use", "windows"]
 
@@ -38,8 +38,7 @@ def use(checkpoint, attention, *, window=WINDOW):
     """
     if attention not in ATTENTIONS:
         raise ValueError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
-    if type(window) is not int or window < 1:
-        raise ValueError(f"window {window!r}: give the tokens that are seen to each side, 1 or more")
+    whole_number("window", window, "give the tokens that are seen to each side")
     if attention == "sliding" and 1 not in checkpoint.tokenizer("一", "一").token_type_ids:
         raise ValueError(f"sliding: the tokenizer of {checkpoint.name!r} does not mark hypotheses by their token type")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
@@ -143,8 +142,7 @@ def chunk_feed_forward(checkpoint, tokens):
     multiple of 64, and never more than 256. Weights are shared with the given checkpoint. Raises ValueError if `tokens`
     is no whole number over 0.
     """
-    if type(tokens) is not int or tokens < 1:
-        raise ValueError(f"tokens {tokens!r}: give how many tokens go through at a time, 1 or more")
+    whole_number("tokens", tokens, "give how many tokens go through at a time")
     model = door.rebuilt(checkpoint.model, lambda *_: None)
     layers = (recast(layer, ChunkedLayer, model.config) for layer in model.bert.encoder.layer)
     model.bert.encoder.layer = ModuleList(layers)
@@ -168,14 +166,8 @@ class ChunkedLayer(BertLayer):
 
 
 def looked_at(layer):
-    """Whether hidden states are collected, or somebody's hook stands on the layer.
-
-    The hooks by which transformers collects them stay after the first time, when nobody asks any more.
-    """
-    hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
-    own = output_capturing.__name__, memory.__name__
-    collected = output_capturing._active_collector.get() or {}
-    return "hidden_states" in collected or any(hook.__module__ not in own for hook in hooks)
+    """Whether hidden states are collected, or somebody's hook stands on the layer."""
+    return "hidden_states" in (output_capturing._active_collector.get() or {}) or has_foreign_hooks(layer)
 
 
 # ------------------------------------------------------------------------------------------------------- long texts

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -75,6 +75,19 @@ class Checkpoint:
         return f"Checkpoint({self.name!r}: {shape}, {dtype}, {config._attn_implementation})"
 
 
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint that was found and looked at, before a weight of it is read: what `resolve` returns.
+
+    `folder` holds files that a reader knows, `stored_bytes` are those of its weights.
+    """
+
+    name: str
+    folder: Path
+    config: BertConfig = field(repr=False)
+    stored_bytes: int
+
+
 def default_name(otherwise="mini"):
     """The checkpoint that notebooks use: the environment variable ZSC_CHECKPOINT, or else `otherwise`."""
     return os.environ.get("ZSC_CHECKPOINT") or otherwise
@@ -94,13 +107,18 @@ def load(name, *, dtype=torch.float32, attention="sdpa"):
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
     if attention not in ATTENTIONS:
         raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
-    folder = find(name)
-    config = read_config(folder)
+    source = resolve(name)
+    config = copy.deepcopy(source.config)  # it becomes the model's own
     reader = READERS_AS.get(dtype) or READERS[config.zsc_format]
     with quiet_transformers():
-        model = reader(folder, config, dtype=dtype, attn_implementation=attention)
-    entailment_id, contradiction_id = label_ids(folder, config)
-    return Checkpoint(model.eval(), read_tokenizer(folder, config), str(name), entailment_id, contradiction_id, folder)
+        model = reader(source.folder, config, dtype=dtype, attn_implementation=attention)
+    return opened(source, model)
+
+
+def opened(source, model):
+    """The Checkpoint of a model that was made from a Source."""
+    tokenizer, ids = read_tokenizer(source.folder, source.config), label_ids(source.folder, source.config)
+    return Checkpoint(model.eval(), tokenizer, source.name, *ids, source.folder)
 
 
 # ---------------------------------------------------------------- from a name to a folder that can be read as it is
@@ -108,19 +126,35 @@ def load(name, *, dtype=torch.float32, attention="sdpa"):
 
 def find(name):
     """The folder behind `name`, its weights in a format that a reader knows; builds or downloads it when need be."""
+    return resolve(name).folder
+
+
+def resolve(name) -> Source:
+    """The Source behind a name, read once, for all who need something of it; a Source is its own.
+
+    Builds, downloads or converts when need be. Raises CheckpointError as `load` does.
+    """
+    if isinstance(name, Source):
+        return name
+    folder, config = found(name)
+    return Source(str(name), folder, config or read_config(folder), stored_bytes(folder))
+
+
+def found(name):
+    """(the folder behind a name, its config if that was read on the way)."""
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise CheckpointError(f"checkpoint {name!r}: give a name or a folder. {OFFLINE}")
     if name == "mini":
-        return BUNDLED
+        return BUNDLED, None
     if name == "base-shape":
-        return cached("base-shape", build_base_shape)
+        return cached("base-shape", build_base_shape), None
     folder = Path(name).expanduser()
     if folder.is_dir():
         return readable(folder.resolve())
     if folder.exists():
         raise CheckpointError(f"{name} is a file; name the folder that holds config.json and the weights")
     if isinstance(name, str) and re.fullmatch(r"[\w-]+/[\w.-]+", name):
-        return cached("hub--" + name.replace("/", "--"), lambda target: convert(download(name), target))
+        return cached("hub--" + name.replace("/", "--"), lambda target: convert(download(name), target)), None
     raise CheckpointError(f"checkpoint {name!r}: no such folder, and not a ModelScope id (owner/name). {OFFLINE}")
 
 
@@ -140,14 +174,14 @@ def download(name):
 
 
 def readable(folder):
-    """`folder` itself when transformers reads it as it is, else its conversion, made once beside the cache."""
+    """(`folder` itself, its config) when transformers reads it as it is, else (its conversion in the cache, None)."""
     config = read_config(folder)
     if config.zsc_format != "transformers":
-        return folder
+        return folder, config
     weights = weights_file(folder)
     if weights.suffix == ".safetensors" and tensor_shapes(weights) == expected_shapes(config):
-        return folder
-    return cached(f"folder--{folder.name}--{digest(folder)}", lambda target: convert(folder, target))
+        return folder, config
+    return cached(f"folder--{folder.name}--{digest(folder)}", lambda target: convert(folder, target)), None
 
 
 def stored_as(folder, dtype):
@@ -240,7 +274,7 @@ def read_config(folder):
         raise CheckpointError(f"{file}: hidden_size {hidden} is no multiple of {heads} attention heads")
     try:
         config = BertConfig(**{key: stated[key] for key in CONFIG_KEYS if key in stated})
-        expected_shapes(config)  # builds the model, weightless: what it cannot be built from ends here
+        weightless(config)  # what a model cannot be built from ends here
         sizes = {key: getattr(config, key) for key in CONFIG_KEYS if key.endswith(("_size", "hidden_layers", "_heads"))}
         wrong = [f"{key} = {value!r}" for key, value in sizes.items() if type(value) is not int or value < 1]
     except Exception as error:  # transformers and torch validate with several kinds of error
@@ -392,9 +426,24 @@ def bert_names(state, file):
 
 
 def expected_shapes(config):
-    """{name: shape} of every weight that a config asks for; nothing is allocated."""
-    with torch.device("meta"):
-        return {name: tuple(t.shape) for name, t in BertForSequenceClassification(config).state_dict().items()}
+    """{name: shape} of every weight that a config asks for, as BertForSequenceClassification names them."""
+    h, f = config.hidden_size, config.intermediate_size
+    linear = {"bert.pooler.dense": (h, h), "classifier": (config.num_labels, h)}
+    norms = ["bert.embeddings.LayerNorm"]
+    for layer in (f"bert.encoder.layer.{number}" for number in range(config.num_hidden_layers)):
+        linear |= {f"{layer}.attention.self.{part}": (h, h) for part in ("query", "key", "value")}
+        linear |= {f"{layer}.attention.output.dense": (h, h)}
+        linear |= {f"{layer}.intermediate.dense": (f, h), f"{layer}.output.dense": (h, f)}
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    tables = {
+        "word": config.vocab_size,
+        "position": config.max_position_embeddings,
+        "token_type": config.type_vocab_size,
+    }
+    shapes = {f"bert.embeddings.{what}_embeddings.weight": (rows, h) for what, rows in tables.items()}
+    for name, (out, wide) in linear.items():
+        shapes |= {f"{name}.weight": (out, wide), f"{name}.bias": (out,)}
+    return shapes | {f"{name}.{part}": (h,) for name in norms for part in ("weight", "bias")}
 
 
 def check_shapes(found, config, file):
@@ -562,7 +611,7 @@ def build_base_shape(target):
     vocabulary = base_shape_vocabulary()
     config = BertConfig(vocab_size=len(vocabulary), num_labels=3, id2label={i: k for k, i in LABEL_IDS.items()})
     config.label2id, config.architectures = LABEL_IDS, [BertForSequenceClassification.__name__]
-    shapes = {name: tuple(tensor.shape) for name, tensor in weightless(config).named_parameters()}
+    shapes = expected_shapes(config)
     random = torch.Generator().manual_seed(0)
     target.mkdir()
     write_tensors(
@@ -575,14 +624,14 @@ def build_base_shape(target):
 
 
 def random_weights(name, shape, deviation, random):
-    """What BERT's training starts from, in parts of 2,048 rows, so that little is in memory at a time."""
+    """What BERT's training starts from, in parts of 512 rows, so that little is in memory at a time."""
     if name.endswith("bias"):
         yield torch.zeros(shape)
     elif "LayerNorm" in name:
         yield torch.ones(shape)
     else:
-        for start in range(0, shape[0], 2048):
-            yield torch.empty(min(2048, shape[0] - start), *shape[1:]).normal_(0, deviation, generator=random)
+        for start in range(0, shape[0], 512):
+            yield torch.empty(min(512, shape[0] - start), *shape[1:]).normal_(0, deviation, generator=random)
 
 
 # --------------------------------------------------------------------------------------------------- one at a time

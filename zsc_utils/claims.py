@@ -26,7 +26,10 @@ class Claim:
 
 
 def read(file=LEDGER):
-    """All claims in the article's order; raises ValueError for an unknown verdict or an id given twice."""
+    """All claims in the article's order; raises ValueError for an unknown verdict or an id given twice, and
+    FileNotFoundError outside a checkout of the project, whose root holds the ledger."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: the ledger is in the project's checkout, not in the installed package")
     claims = [Claim(**entry) for entry in tomllib.loads(file.read_text(encoding="utf-8"))["claims"]]
     for number, claim in enumerate(claims):
         if claim.verdict not in VERDICTS:

@@ -7,20 +7,31 @@ label put into the template a hypothesis; how sure the model is that the text en
 import os
 import re
 import warnings
-from dataclasses import dataclass
-from itertools import islice, repeat
+from dataclasses import dataclass, replace
+from itertools import islice
 from operator import length_hint
 
 import torch
 from tqdm.auto import tqdm
 from transformers import BertForSequenceClassification
-from transformers.utils import output_capturing
 
 from zsc_utils import inference
 from zsc_utils import plan as planning
+from zsc_utils._text import (
+    DEFAULT_TEMPLATE,
+    Row,
+    check_labels,
+    check_template,
+    check_text,
+    check_texts,
+    fill,
+    is_per_text,
+    whole_number,
+)  # fmt: skip
 from zsc_utils.attention import use, windows
 from zsc_utils.batching import Pairs, TokenBudget, run, tokens_of
-from zsc_utils.checkpoint import Checkpoint
+from zsc_utils.checkpoint import Checkpoint, resolve
+from zsc_utils.memory import has_foreign_hooks
 from zsc_utils.offloading import StreamedModel, block_logits
 from zsc_utils.quantization import precision_of, quantize
 
@@ -28,6 +39,7 @@ GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has t
 LONG_TEXTS = {"cut": None, "max": torch.amax, "mean": torch.mean}  # how the windows of a long text are combined
 BLOCK = 512  # pairs that are sorted into batches together, of TEXTS texts at most, or LONG ones that are read whole
 TEXTS, LONG = 64, 8
+LABELS_EACH = 16  # that a text is taken to have, where each has its own
 
 
 @dataclass(frozen=True)
@@ -56,16 +68,6 @@ class Reading:
             raise ValueError(
                 f"window {self.window!r}: give tokens, 1 or more, and long_texts='max' or 'mean' with them"
             )
-
-
-@dataclass(frozen=True)
-class Record:
-    """A text with its place in the input and its labels, or the error that keeps it from having a result."""
-
-    position: int
-    text: str
-    labels: LabelSet | None = None
-    error: Exception | None = None
 
 
 class ZeroShotClassifier:
@@ -97,8 +99,8 @@ class ZeroShotClassifier:
         self, checkpoint="mini", *, precision=None, attention=None, offload=None,
         memory_budget=None, allow_lossy=False, max_tokens=None,
     ):  # fmt: skip
-        if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
-            raise ValueError(f"max_tokens {max_tokens!r}: give the number of tokens in a batch, 1 or more")
+        if max_tokens is not None:
+            whole_number("max_tokens", max_tokens, "give the number of tokens in a batch")
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
             raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
         if memory_budget is None and isinstance(checkpoint, Checkpoint) and device_of(checkpoint.model).type != "cpu":
@@ -111,6 +113,8 @@ class ZeroShotClassifier:
             raise ValueError(
                 "memory_budget: modules of this model have hooks, so what it takes is not known. Remove them"
             )
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = resolve(checkpoint)  # once, for the plan and for what it decides on
         chosen = planning.Chosen(precision, attention, offload)
         self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens, chosen)
         self.checkpoint = planning.realise(self.plan, checkpoint)
@@ -120,7 +124,7 @@ class ZeroShotClassifier:
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
 
     def __call__(
-        self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False,
+        self, sequences, candidate_labels, hypothesis_template=DEFAULT_TEMPLATE, multi_label=False,
         *, long_texts="cut", window=None, progress=False,
     ):  # fmt: skip
         """Score every label for every text.
@@ -141,20 +145,18 @@ class ZeroShotClassifier:
         """
         reading = Reading(multi_label, long_texts, window)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
-        sets = self.label_sets(candidate_labels, len(texts), hypothesis_template, window)
-        asked = list(zip(texts, sets))
-        records = [Record(position, *pair) for position, pair in enumerate(dict.fromkeys(asked))]
-        found = {}
-        most = max(len(labels.labels) for labels in sets)
-        for record, answer in self.answers(records, most, reading, bar(progress, records)):
+        asked = list(zip(texts, self.label_sets(candidate_labels, len(texts), hypothesis_template, window)))
+        rows = [Row(number, text, labels=labels) for number, (text, labels) in enumerate(dict.fromkeys(asked))]
+        most, results = max(len(row.labels.labels) for row in rows), {}
+        for row, answer in self.in_blocks(rows, most, reading, bar(progress, len(rows))):
             if isinstance(answer, Exception):
                 raise answer
-            found[record.text, record.labels] = answer
-        results = [{key: value[:] for key, value in found[pair].items()} for pair in asked]  # none shared
-        return results[0] if isinstance(sequences, str) else results
+            results[row.text, row.labels] = answer
+        every = [{key: value[:] for key, value in results[pair].items()} for pair in asked]  # none shared
+        return every[0] if isinstance(sequences, str) else every
 
     def stream(
-        self, sequences, candidate_labels, hypothesis_template="{}", multi_label=False,
+        self, sequences, candidate_labels, hypothesis_template=DEFAULT_TEMPLATE, multi_label=False,
         *, long_texts="cut", window=None, start=0, progress=False,
     ):  # fmt: skip
         """Score texts from any iterable, such as the lines of a file: yields results in order, in constant memory.
@@ -171,25 +173,33 @@ class ZeroShotClassifier:
         """
         if isinstance(sequences, str) or not hasattr(sequences, "__iter__"):
             raise TypeError(f"sequences {sequences!r}: give an iterable of texts; for one text call the classifier")
-        if type(start) is not int or start < 0:
-            raise ValueError(f"start {start!r}: give the number of records to pass over, 0 or more")
+        if is_per_text(candidate_labels):
+            rows, shared = rows_with_labels(sequences, iter(candidate_labels)), None
+        else:
+            rows, shared = (Row(number, text) for number, text in enumerate(sequences)), check_labels(candidate_labels)
+        answers = self.answers(
+            rows, shared, hypothesis_template, multi_label,
+            long_texts=long_texts, window=window, start=start, progress=progress and (length_hint(sequences) or True),
+        )  # fmt: skip
+        return (as_result(row, answer) for row, answer in answers)
+
+    def answers(
+        self, rows, candidate_labels=None, hypothesis_template=DEFAULT_TEMPLATE, multi_label=False,
+        *, long_texts="cut", window=None, start=0, progress=False,
+    ):  # fmt: skip
+        """(row, its result or the error that keeps it from one) of each Row of an iterable, in order.
+
+        What `stream` is made of, for who has more to a text than the text: the row comes back with its number and what
+        it keeps. `candidate_labels` are for rows without labels of their own. `progress` is True, or how many rows
+        there are. The rest, and what is raised, is as in `stream`.
+        """
+        whole_number("start", start, "give the number of records to pass over", least=0)
         check_template(hypothesis_template)
         reading = Reading(multi_label, long_texts, window)
-        if is_per_text(candidate_labels):
-            sets, count = iter(candidate_labels), 16
-        else:
-            shared = self.label_set(candidate_labels, hypothesis_template, window)
-            sets, count = repeat(shared), len(shared.labels)
-        records = self.records(sequences, sets, hypothesis_template, window)
-        answers = self.answers(records, count, reading, bar(progress, sequences), start)
-        return (as_result(record, answer) for record, answer in answers)
-
-    def records(self, sequences, sets, template, window):
-        """The Record of each text with the next of `sets`; raises if of a list of sets some are left over."""
-        for position, text in enumerate(sequences):
-            yield self.record(position, text, next(sets, None), template, window)
-        if left := length_hint(sets):  # 0 where nobody knows, and for the set that all share
-            raise ValueError(f"{left} more lists of labels than texts: give one for each text")
+        shared = None if candidate_labels is None else self.label_set(candidate_labels, hypothesis_template, window)
+        shown = bar(progress, length_hint(rows) if progress is True else progress)
+        checked = (self.checked(row, shared, hypothesis_template, window) for row in rows)
+        return self.in_blocks(checked, len(shared.labels) if shared else LABELS_EACH, reading, shown, start)
 
     def label_sets(self, labels, count, template, window=None):
         """The LabelSet of each of so many texts; raises for what has no answer."""
@@ -218,47 +228,50 @@ class ZeroShotClassifier:
             raise TypeError(f"labels of text {position}: {what}; give one list for each text, or one list for all")
         return self.label_set(labels, template, window)
 
-    def record(self, position, text, labels, template, window):
-        """The Record of a text and its labels, with the error if there can be no result."""
+    def checked(self, row, shared, template, window):
+        """The Row with its LabelSet, `shared` or its own, or with the error if there can be no result."""
+        if row.error is not None:
+            return row
         try:
-            check_text(text, position)
-            labels = labels if isinstance(labels, LabelSet) else self.own_labels(labels, template, position, window)
+            check_text(row.text, row.where or row.number)
+            own = row.labels is not None or shared is None
+            return replace(row, labels=self.own_labels(row.labels, template, row.number, window) if own else shared)
         except (TypeError, ValueError) as error:
-            return Record(position, text, error=error)
-        return Record(position, text, labels)
+            return replace(row, error=error)
 
-    def answers(self, records, label_count, reading, shown, start=0):
-        """(record, its result or error) from position `start` on, in order; computed in blocks, always the same."""
+    def in_blocks(self, rows, label_count, reading, shown, start=0):
+        """(row, its result or error) of checked rows, from `start` on; in blocks that are always the same."""
         with shown:
-            most = TEXTS if reading.long_texts == "cut" else LONG  # of books each has many pairs
-            for block in blocks(records, max(1, min(most, BLOCK // label_count))):
-                if block[-1].position >= start:
-                    found = zip(block, self.block_answers(block, reading, shown))
-                    yield from ((record, answer) for record, answer in found if record.position >= start)
-                shown.update(block[-1].position + 1 - shown.n)
+            most, done = TEXTS if reading.long_texts == "cut" else LONG, 0  # of books each has many pairs
+            for block in blocks(rows, max(1, min(most, BLOCK // label_count))):
+                if done + len(block) > start:
+                    answers = zip(block, self.block_answers(block, reading, shown))
+                    yield from islice(answers, max(0, start - done), None)
+                done += len(block)
+                shown.update(done - shown.n)
 
     def block_answers(self, block, reading, shown):
-        """The results of these records, in order; where there is none, the error."""
-        own = [[] if record.error else self.pairs(record, reading) for record in block]
+        """The results of these rows, in order; where there is none, the error."""
+        own = [[] if row.error else self.pairs(row, reading) for row in block]
         logits, errors, cut = self.rows([pair for pairs in own for pair in pairs], shown, len(block))
         if cut and not reading.told:
             reading.told = True
             warnings.warn(
                 f"{cut} is cut, and others as long: long_texts='max' or 'mean' reads them whole", stacklevel=4
             )
-        rows, answers = iter(range(len(logits))), []
-        for record, pairs in zip(block, own):
-            numbers = list(islice(rows, len(pairs)))
-            error = record.error or next((errors[row] for row in numbers if row in errors), None)
-            answers.append(error or ranked(record, self.scores(logits[numbers], record, reading).tolist()))
+        every, answers = iter(range(len(logits))), []
+        for row, pairs in zip(block, own):
+            numbers = list(islice(every, len(pairs)))
+            error = row.error or next((errors[number] for number in numbers if number in errors), None)
+            answers.append(error or ranked(row, self.scores(logits[numbers], row, reading).tolist()))
         return answers
 
-    def pairs(self, record, reading):
-        """The (text, hypothesis) pairs of a record; of a long text that is read whole, window by window."""
-        text, hypotheses, tokenizer = record.text, record.labels.hypotheses, self.checkpoint.tokenizer
+    def pairs(self, row, reading):
+        """The (text, hypothesis) pairs of a row; of a long text that is read whole, window by window."""
+        text, hypotheses, tokenizer = row.text, row.labels.hypotheses, self.checkpoint.tokenizer
         if LONG_TEXTS[reading.long_texts] is None:
             return [(text, hypothesis) for hypothesis in hypotheses]
-        beside = tokenizer.num_special_tokens_to_add(pair=True) + record.labels.longest
+        beside = tokenizer.num_special_tokens_to_add(pair=True) + row.labels.longest
         room = min(tokenizer.model_max_length, reading.window or tokenizer.model_max_length) - beside
         pieces = windows(tokens_of(tokenizer, text), room)
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
@@ -309,9 +322,9 @@ class ZeroShotClassifier:
                 self.plan.look(ids)
         return [logits.float().cpu() for logits in found]
 
-    def scores(self, logits, record, reading):
+    def scores(self, logits, row, reading):
         """Scores (labels,) of one text from its logits (windows x labels, classes)."""
-        logits = logits.unflatten(0, (-1, len(record.labels.labels)))
+        logits = logits.unflatten(0, (-1, len(row.labels.labels)))
         combine = LONG_TEXTS[reading.long_texts] or torch.amax  # where texts are cut there is one window
         entailment = logits[..., self.checkpoint.entailment_id]
         if reading.multi_label or logits.shape[1] == 1:
@@ -320,13 +333,13 @@ class ZeroShotClassifier:
         return combine(entailment, dim=0).softmax(dim=0)
 
 
-def blocks(records, size):
-    """Lists of `size` records; when reading them raises, first what was read before."""
+def blocks(rows, size):
+    """Lists of `size` rows; when reading them raises, first what was read before."""
     block, raised = [], None
-    records = iter(records)
+    rows = iter(rows)
     while raised is None:
         try:
-            block.append(next(records))
+            block.append(next(rows))
         except StopIteration:
             break
         except Exception as error:
@@ -338,6 +351,14 @@ def blocks(records, size):
         yield block
     if raised is not None:
         raise raised
+
+
+def rows_with_labels(texts, lists):
+    """The Row of each text with the next of the lists of labels; raises if of a list of lists some are left over."""
+    for number, text in enumerate(texts):
+        yield Row(number, text, labels=next(lists, None))
+    if left := length_hint(lists):  # 0 where nobody knows
+        raise ValueError(f"{left} more lists of labels than texts: give one for each text")
 
 
 def is_known(model):
@@ -359,11 +380,9 @@ def pulled_on_gpu(checkpoint, precision, attention, offload):
 
 
 def is_plain(model):
-    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules.
-
-    Those of transformers that collect hidden states change nothing, and stay for ever once they were asked for.
-    """
-    return type(model).forward is BertForSequenceClassification.forward and not any(map(has_hooks, model.modules()))
+    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules."""
+    is_bert = type(model).forward is BertForSequenceClassification.forward
+    return is_bert and not any(map(has_foreign_hooks, model.modules()))
 
 
 def device_of(model):
@@ -377,103 +396,23 @@ def group_by_group(model, ids, types, groups):
     return torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
 
 
-def has_hooks(module):
-    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    return hasattr(module, "_hf_hook") or any(hook.__module__ != output_capturing.__name__ for hook in hooks)
+def bar(progress, total):
+    """A progress bar that counts texts; `total` is 0 where nobody knows how many there are."""
+    return tqdm(total=(total or None) if progress else None, desc="classify", unit="text", disable=not progress)
 
 
-def bar(progress, records):
-    """A progress bar that counts texts; it knows their number if they do."""
-    total = (length_hint(records) or None) if progress else None
-    return tqdm(total=total, desc="classify", unit="text", disable=not progress)
-
-
-def ranked(record, scores):
+def ranked(row, scores):
     """One result, best label first; equal scores keep the order of the labels."""
-    labels = record.labels.labels
+    labels = row.labels.labels
     order = sorted(range(len(labels)), key=lambda i: -scores[i])
-    return {"sequence": record.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
+    return {"sequence": row.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
 
 
-def as_result(record, answer):
-    """What a stream yields: the result, or a dict that says what is wrong with the record."""
+def as_result(row, answer):
+    """What a stream yields: the result, or a dict that says what is wrong with the row."""
     if not isinstance(answer, Exception):
         return answer
-    return {"sequence": record.text, "position": record.position, "error": f"{type(answer).__name__}: {answer}"}
-
-
-# ------------------------------------------------------------------------------------------------ errors at the door
-
-
-def check_texts(texts):
-    """The texts as a list, or an error that names the first that cannot be classified."""
-    if not isinstance(texts, list | tuple):
-        raise TypeError(f"sequences: give a text or a list of texts, not {type(texts).__name__}; or use stream")
-    if not texts:
-        raise ValueError("sequences is an empty list: give at least one text")
-    for position, text in enumerate(texts):
-        check_text(text, position)
-    return list(texts)
-
-
-def check_text(text, position):
-    if not isinstance(text, str):
-        raise TypeError(f"text {position} is {text!r}, a {type(text).__name__}: only strings can be classified")
-    if not text.strip():
-        raise ValueError(f"text {position} is empty ({text!r}): leave it out, it has no class")
-    check_characters(f"text {position}", text)
-
-
-def check_characters(what, string):
-    """Raise for half a character, such as an emoji cut in two, which no tokenizer takes."""
-    try:
-        string.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{what} holds half a character at {error.start} ({string[error.start]!r}): "
-            "read its source as UTF-8, or with errors='replace'"
-        ) from error
-
-
-def is_per_text(labels):
-    """Whether each text has labels of its own: a list of lists, or an iterator."""
-    if isinstance(labels, list | tuple):
-        return any(isinstance(label, list | tuple) for label in labels)
-    return hasattr(labels, "__next__")
-
-
-def check_labels(labels):
-    """The labels as a list; a string is split at `,` and `，`."""
-    if isinstance(labels, str):
-        labels = [label.strip() for label in re.split("[,，]", labels) if label.strip()]
-    if not isinstance(labels, list | tuple):
-        raise TypeError(f"candidate_labels: give a list or a string, not {type(labels).__name__}")
-    if not labels:
-        raise ValueError("candidate_labels is empty: give at least one label")
-    for position, label in enumerate(labels):
-        if not isinstance(label, str):
-            raise TypeError(f"label {position} is {label!r}, a {type(label).__name__}: labels are strings")
-        if not label.strip():
-            raise ValueError(f"label {position} is empty ({label!r}): leave it out")
-        check_characters(f"label {position}", label)
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ValueError(f"candidate_labels holds {', '.join(twice)} more than once: give each label once")
-    return list(labels)
-
-
-def check_template(template):
-    if not isinstance(template, str) or template.count("{}") != 1:
-        raise ValueError(
-            f"hypothesis_template {template!r}: it needs {{}} exactly once, where the label goes, "
-            "as in '这篇文章的标题是{}'"
-        )
-
-
-def fill(template, labels):
-    """The hypotheses: each label in the place of the template's one `{}`."""
-    check_template(template)
-    return [template.replace("{}", label) for label in labels]
+    return {"sequence": row.text, "position": row.number, "error": f"{type(answer).__name__}: {answer}"}
 
 
 def check_room(tokenizer, hypotheses):

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from zsc_utils import checkpoint as door
 from zsc_utils._products import times_as_long
+from zsc_utils._text import whole_number
 
 TEXTS = 8  # of a step
 LABELS = 6  # that a text gets in a step, at most
@@ -103,8 +104,7 @@ def check(student, teacher, texts, labels, steps, every):
     if classes[0] != classes[1] or teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise ValueError(f"{student.name!r} has other classes or another vocabulary than its teacher {teacher.name!r}")
     for name, count in (("steps", steps), ("every", every)):
-        if type(count) is not int or count < 1:
-            raise ValueError(f"{name} {count!r}: give a whole number, 1 or more")
+        whole_number(name, count)
     if isinstance(texts, str) or isinstance(labels, str):
         raise ValueError("texts and labels: give lists, not a string")
     if not texts or not labels or not all(isinstance(text, str) and text.strip() for text in texts):

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
+from transformers.utils import output_capturing
 
 from zsc_utils._process import ChildError, ProcessPeak, evict, process_peak, proportional, resident
 from zsc_utils._products import PLAIN, ready_product
+from zsc_utils._text import whole_number
 
 __all__ = [
     "ChildError", "Footprint", "Moment", "ProcessPeak", "Step", "evict", "format_size", "parameters", "parse_size",
@@ -246,8 +248,7 @@ def checked_shape(
         ("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1),
         ("window", window), ("hypothesis", hypothesis or 1),
     ):  # fmt: skip
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
+        whole_number(name, value)
     if length > config.max_position_embeddings:
         raise ValueError(f"length {length}: the model has positions for {config.max_position_embeddings} tokens")
     if config.hidden_size % config.num_attention_heads:
@@ -576,6 +577,14 @@ def allocations(roots):
         elif event.name.startswith("aten::"):
             op = op or event.name.removeprefix("aten::")  # the outermost: linear, not the addmm inside
         waiting.extend((child, op, module) for child in event.children)
+
+
+def has_foreign_hooks(module):
+    """Whether somebody's hook stands on a module: other than those of `timeline`, and those by which transformers
+    collects hidden states, which stay for ever once they were asked for and change nothing."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    own = __name__, output_capturing.__name__
+    return hasattr(module, "_hf_hook") or any(hook.__module__ not in own for hook in hooks)
 
 
 @contextmanager

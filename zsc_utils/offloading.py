@@ -30,7 +30,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils._process import tight_heap
-from zsc_utils.checkpoint import ATTENTIONS, ROOM, Checkpoint, CheckpointError
+from zsc_utils._text import whole_number
+from zsc_utils.checkpoint import ATTENTIONS, ROOM, CheckpointError
 from zsc_utils.memory import Footprint, parameters, parse_size
 
 BLOCK = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
@@ -69,22 +70,20 @@ def stream_layers(folder, *, dtype=None, attention="sdpa", device="cpu", block=N
     if device.type not in BLOCK:
         raise ValueError(f"device {device}: layers are streamed to a CPU or to a CUDA device")
     block = BLOCK[device.type] if block is None else block
-    if type(block) is not int or block < 1:
-        raise ValueError(f"block {block!r}: give the number of tokens that pass a layer together, 1 or more")
+    whole_number("block", block, "give the number of tokens that pass a layer together")
     waiting = size_of(WAITING[device.type] if waiting is None else waiting)
     with tight_heap():
-        name, (folder, config, dtype) = str(folder), stored(door.find(folder), dtype, device)
+        source, dtype = stored(folder, dtype, device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device}: torch finds no CUDA device here; leave it out to stream on the CPU")
+    config = copy.deepcopy(source.config)
     config._attn_implementation = attention
     with tight_heap():
-        shelf = Shelf(folder, config, dtype, device)
+        shelf = Shelf(source.folder, config, dtype, device)
         model = streamed(door.weightless(config), shelf, block, waiting)
         rows = min(block + FILLED, waiting // (config.hidden_size * model.dtype.itemsize))
         shelf.waiting_room(rows, config.hidden_size)
-        tokenizer = door.read_tokenizer(folder, config)
-    entailment_id, contradiction_id = door.label_ids(folder, config)
-    return Checkpoint(model.eval(), tokenizer, name, entailment_id, contradiction_id, folder)
+        return door.opened(source, model)
 
 
 def size_of(waiting):
@@ -93,8 +92,9 @@ def size_of(waiting):
 
 
 def stored(folder, dtype, device="cpu"):
-    """(folder, config, dtype) of weights that can be streamed in `dtype`; for int8 they may be stored anew first."""
-    config = door.read_config(folder)
+    """(Source, dtype) of weights that can be streamed in `dtype`; for int8 they may be stored anew first."""
+    source = door.resolve(folder)
+    folder, config = source.folder, source.config
     kept = door.KEPT.get(config.zsc_format, torch.float32)
     if dtype not in (None, *door.DTYPES):
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
@@ -103,9 +103,9 @@ def stored(folder, dtype, device="cpu"):
     if torch.int8 in (dtype, kept) and torch.device(device).type != "cpu":
         raise ValueError(f"int8 runs on CPUs only, device is {device}: stream fp16 there")
     if dtype == torch.int8 and kept != torch.int8:
-        folder = door.stored_as(folder, torch.int8)
-        return folder, door.read_config(folder), dtype
-    return folder, config, dtype or kept
+        stored_anew = door.resolve(door.stored_as(folder, torch.int8))
+        return replace(stored_anew, name=source.name), dtype
+    return source, dtype or kept
 
 
 # -------------------------------------------------------------------------------------------------------------- file
@@ -580,8 +580,8 @@ def dispatch(folder, *, max_memory=None, offload_folder=None, dtype=torch.float3
     """
     import accelerate  # only here: nothing else needs it
 
-    name, folder = str(folder), door.find(folder)
-    config = door.read_config(folder)
+    source = door.resolve(folder)
+    name, folder, config = source.name, source.folder, copy.deepcopy(source.config)
     if config.zsc_format != "transformers":
         raise CheckpointError(f"{name} is stored as {config.zsc_format}, which accelerate cannot read: save it in fp32")
     with accelerate.init_empty_weights(include_buffers=False):
@@ -602,6 +602,4 @@ def dispatch(folder, *, max_memory=None, offload_folder=None, dtype=torch.float3
     except SafetensorError as error:  # its words: device disk is invalid
         raise ValueError(f"max_memory {max_memory!r}: too little for anything to stay in memory; give more") from error
     model.offload_folder = spare  # lives as long as the model
-    entailment_id, contradiction_id = door.label_ids(folder, config)
-    tokenizer = door.read_tokenizer(folder, config)
-    return Checkpoint(model, tokenizer, name, entailment_id, contradiction_id, folder)
+    return door.opened(source, model)

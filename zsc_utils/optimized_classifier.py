@@ -4,8 +4,9 @@ from itertools import islice
 
 import torch
 
+from zsc_utils._text import DEFAULT_TEMPLATE, check_texts, is_per_text, whole_number
 from zsc_utils.checkpoint import load
-from zsc_utils.classifier import ZeroShotClassifier, check_texts, is_per_text
+from zsc_utils.classifier import ZeroShotClassifier
 from zsc_utils.quantization import check_device, precision_of, quantize
 
 
@@ -52,13 +53,15 @@ class OptimizedZeroShotClassifier:
         batches under a budget of tokens anyway. `options` are those of a call of `ZeroShotClassifier`, such as
         `hypothesis_template`. Raises ValueError for a batch size that is no whole number over 0, and what that raises.
         """
-        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-            raise ValueError(f"batch_size {batch_size!r}: give the number of texts to take together, 1 or more")
+        if batch_size is not None:
+            whole_number("batch_size", batch_size, "give the number of texts to take together")
         texts = check_texts([texts] if isinstance(texts, str) else texts)
         per_text = is_per_text(labels)
         labels = list(islice(labels, len(texts) + 1)) if per_text else labels
         given = iter(labels) if per_text else labels  # all of it is checked before anything is computed
-        self.classify.label_sets(given, len(texts), options.get("hypothesis_template", "{}"), options.get("window"))
+        self.classify.label_sets(
+            given, len(texts), options.get("hypothesis_template", DEFAULT_TEMPLATE), options.get("window")
+        )
         results, size = [], batch_size or len(texts)
         for part in (slice(start, start + size) for start in range(0, len(texts), size)):
             results += self.classify(texts[part], iter(labels[part]) if per_text else labels, **options)

@@ -347,11 +347,11 @@ def described(checkpoint):
     """The Subject of a checkpoint, or of the name of one."""
     beside, streamed, chunk = 0, 0, inference.CHUNK
     if not isinstance(checkpoint, Checkpoint):
-        folder = door.find(checkpoint)
-        config, name, attention = door.read_config(folder), str(checkpoint), "sdpa"
+        source = door.resolve(checkpoint)
+        folder, config, name, attention = source.folder, source.config, source.name, "sdpa"
         precision, mapped = STORED[config.zsc_format], MAPPED[config.zsc_format]
-        if config.zsc_format == "transformers" and door.stored_bytes(folder) < weight_bytes(config, "fp32"):
-            mapped, beside = None, door.stored_bytes(folder)  # fewer bits in the file, widened while they are read
+        if config.zsc_format == "transformers" and source.stored_bytes < weight_bytes(config, "fp32"):
+            mapped, beside = None, source.stored_bytes  # fewer bits in the file, widened while they are read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
         if model.device.type != "cpu":

@@ -1,25 +1,15 @@
-"""Rows of an input: lines, JSONL, CSV and Parquet; each a text to classify, or the reason why there is none.
+"""Rows of files: lines, JSONL, CSV and Parquet; each a text to classify, or the reason why there is none.
 
 Files are cut into parts that can be read by themselves, wherever rows begin, without reading what comes before.
 """
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from zsc_utils.classifier import check_text
-
-
-@dataclass
-class Row:
-    """A row of the input, counted from 1; where there is nothing to classify, `text` is None and `error` says why."""
-
-    number: int
-    text: str | None = None
-    error: str = ""
-    given: dict = field(default_factory=dict)  # of its record, what goes into the result
+from zsc_utils._text import Row
 
 
 @dataclass(frozen=True)
@@ -59,24 +49,30 @@ def read_line(number, raw, name=None):
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         record = text if name is None else json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:  # those of decoding and of JSON are ValueErrors
-        return Row(number, error=str(error))
+        return Row(number, error=error)
     return read_record(number, record, name, "of this line")
 
 
 def read_record(number, record, name, where="of this row"):
-    """The Row of a text, or of a dict with the text under `name` and perhaps an "id", which is kept."""
-    kept = {}
+    """The Row of a text, or of a dict with the text under `name` and perhaps an "id", which is kept.
+
+    Whether the text is one that can be classified is asked later, at the one door for texts.
+    """
+    if not isinstance(record, dict):
+        return Row(number, record, where=where)
+    kept = {"id": record["id"]} if "id" in record else {}
     try:
-        if isinstance(record, dict):
-            if name not in record:
-                raise ValueError(f"the record has no field {name!r}")
-            kept = {"id": record["id"]} if "id" in record else {}
-            as_json(kept)  # raises for half a character
-            record = record[name]
-        check_text(record, where)
-    except (ValueError, TypeError, RecursionError) as error:
-        return Row(number, error=str(error))
-    return Row(number, record, given=kept)
+        if name not in record:
+            raise ValueError(f"the record has no field {name!r}")
+        as_json(kept)  # raises for half a character
+    except (ValueError, RecursionError) as error:
+        return Row(number, error=error)
+    return Row(number, record[name], kept=kept, where=where)
+
+
+def reason(error):
+    """Why a row has no result, in words: what was wrong with it, or the kind of error and what it said."""
+    return str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
 
 
 def refuse(constant):
@@ -142,11 +138,11 @@ class Csv:
 
     def row(self, number, fields, name):
         if isinstance(fields, csv.Error):
-            return Row(number, error=f"no CSV: {fields}")
+            return Row(number, error=ValueError(f"no CSV: {fields}"))
         try:
             record = {column: decoded(value) for column, value in zip(self.header, fields) if column in (name, "id")}
         except UnicodeDecodeError as error:
-            return Row(number, error=str(error))
+            return Row(number, error=error)
         return read_record(number, record, name)
 
 

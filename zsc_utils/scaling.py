@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import warnings
-from collections import deque
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,8 +21,9 @@ from tqdm.auto import tqdm
 from zsc_utils import checkpoint as door
 from zsc_utils import memory
 from zsc_utils import plan as planning
-from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_labels, check_room, fill
-from zsc_utils.records import FORMATS, Part, as_json, cut, read
+from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, fill, whole_number
+from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_room
+from zsc_utils.records import FORMATS, Part, as_json, cut, read, reason
 
 ROWS = 256  # of a part: what a worker that is killed has to do again, and how often the bar moves
 BLOCKS = 10_000  # of parts that Ray schedules one by one; of more, several together
@@ -53,8 +53,8 @@ class Done:
 
 def classify_dataset(
     source, labels, *, output, checkpoint=None, memory_budget=None, allow_lossy=False, precision=None, offload=None,
-    workers=None, text="text", hypothesis_template="{}", multi_label=False, long_texts="cut", format="jsonl",
-    rows=ROWS, address=None, progress=True,
+    workers=None, text="text", hypothesis_template=DEFAULT_TEMPLATE, multi_label=False, long_texts="cut",
+    format="jsonl", rows=ROWS, address=None, progress=True,
 ):  # fmt: skip
     """Classify every row of JSONL, CSV or Parquet files in several processes, of a machine or a cluster: a Done.
 
@@ -75,7 +75,8 @@ def classify_dataset(
     """
     import_ray()
     labels = check_labels(labels)
-    check_numbers(rows=rows, workers=1 if workers is None else workers)
+    whole_number("rows", rows)
+    whole_number("workers", 1 if workers is None else workers)
     for name, value, allowed in (("format", format, FORMAT), ("long_texts", long_texts, LONG_TEXTS)):
         if value not in allowed:
             raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
@@ -108,18 +109,12 @@ def classify_dataset(
     return summary(output, parts, format, before, run)
 
 
-def check_numbers(**numbers):
-    for name, number in numbers.items():
-        if type(number) is not int or number < 1:
-            raise ValueError(f"{name} {number!r}: give a whole number, 1 or more")
-
-
 def checked(checkpoint, hypotheses):
     """A checkpoint's name as every process finds it; raises for none, and for labels that leave no room for a text."""
     if not isinstance(checkpoint, str | os.PathLike):
         raise TypeError(f"checkpoint {checkpoint!r}: give the name of one, which every worker can load")
-    folder = door.find(checkpoint)
-    check_room(door.read_tokenizer(folder, door.read_config(folder)), hypotheses)
+    source = door.resolve(checkpoint)
+    check_room(door.read_tokenizer(source.folder, source.config), hypotheses)
     path = Path(checkpoint).expanduser()
     return str(path.resolve()) if checkpoint not in ("mini", "base-shape") and path.is_dir() else str(checkpoint)
 
@@ -276,27 +271,23 @@ class Worker:
             written(bad_rows, hidden) as bad,
             FORMAT[format](target) as good,
         ):
-            for position, (row, answer) in enumerate(self.results(part), part.first):
-                if reason := row.error or answer.get("error"):
-                    bad.write(as_json({"position": position, "file": part.file, "row": row.number, "error": reason}))
+            for position, (row, answer) in enumerate(self.answers(part), part.first):
+                if isinstance(answer, Exception):
+                    place = {"position": position, "file": part.file, "row": row.number}
+                    bad.write(as_json(place | {"error": reason(answer)}))
                 else:
-                    good.write({"position": position, **row.given, **answer})
+                    good.write({"position": position, **row.kept, **answer})
         if not bad_rows.stat().st_size:
             bad_rows.unlink()
 
-    def results(self, part):
-        """(row, its answer) of a part, in order; the classifier reads a few rows ahead."""
-        waiting, work, count = deque(), self.work, 0
-
-        def texts():
-            for row in read(part, work["text"]):
-                waiting.append(row)
-                yield row.text
-
-        template, options = work["hypothesis_template"], {"long_texts": work["long_texts"]}
-        for answer in self.classify.stream(texts(), work["labels"], template, work["multi_label"], **options):
+    def answers(self, part):
+        """(row, its answer) of a part, in order."""
+        work, count = self.work, 0
+        options = {"multi_label": work["multi_label"], "long_texts": work["long_texts"]}
+        rows = read(part, work["text"])
+        for answer in self.classify.answers(rows, work["labels"], work["hypothesis_template"], **options):
             count += 1
-            yield waiting.popleft(), answer
+            yield answer
         if count != part.count:
             raise OSError(f"it had {part.count} rows here and has {count} now: it was changed")
 
@@ -413,10 +404,13 @@ def cluster(address=None):
             ray.init(address or "local", log_to_driver=False, logging_level="error", **({} if address else local))
     context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False  # there is one already
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
+        logger.setLevel(level)
         context.enable_progress_bars = shown
         if started:
             ray.shutdown()
