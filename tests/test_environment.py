@@ -1,6 +1,7 @@
 """The two ways in ask for the same things, all of them used; no room imports upward; the style is kept."""
 
 import ast
+import importlib
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]
-PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"]
+PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
 # where a dependency that is not imported by name is used; escapes keep these words from finding themselves
 USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
            "pytest-xdist": ("Makefile", "--numprocesses"),
@@ -23,7 +24,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
            "pyyaml": ("tests/test_environment.py", "import yaml\n"),
            "ipywidgets": ("tests/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
 # between the floors: the forward pass and the training, which levers may use, and the plan, which the classifier uses
-FLOORS = {"_process": 0.5, "_products": 0.5, "_text": 0.5, "checkpoint": 1, "memory": 1, "records": 1,
+FLOORS = {"_types": 0, "_process": 0.5, "_products": 0.5, "_text": 0.5, "checkpoint": 1, "memory": 1, "records": 1,
           "inference": 1.5, "distillation": 1.5,
           "quantization": 2, "batching": 2, "attention": 2, "offloading": 2,
           "plan": 2.5, "classifier": 3, "optimized_classifier": 3.5, "scaling": 3.5}  # fmt: skip
@@ -82,6 +83,32 @@ def test_no_stairs_upward(file):
     assert file.stem in FLOORS or file.stem in SIDE, f"{file.stem} stands on no floor"
     for room in our_imports(file):
         assert room not in SIDE and FLOORS[room] < floor, f"{file.stem} imports {room}"
+
+
+@pytest.mark.parametrize("rooms", ["zsc_utils", "zsc_utils._process, zsc_utils._text, zsc_utils.records"])
+def test_what_needs_no_torch_does_not_load_it(rooms):
+    script = f"import sys, {rooms}; print(*sorted({{'torch', 'transformers', 'numpy'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_each_public_name_is_found_where_it_lives():
+    import zsc_utils
+
+    assert {"Checkpoint", "load", "memory", "plan"} <= set(dir(zsc_utils))
+    for name in (*zsc_utils.__all__, *zsc_utils.HOMES, *zsc_utils.ROOMS):
+        assert getattr(zsc_utils, name) is not None
+    files = {file.stem for file in (ROOT / "zsc_utils").glob("[!_]*.py")}
+    assert set(zsc_utils.ROOMS) == files
+    with pytest.raises(AttributeError, match="no attribute 'none_such'"):
+        _ = zsc_utils.none_such
+
+
+def test_the_command_of_a_shell_is_the_module_s():
+    module, _, name = PYPROJECT["scripts"]["zsc"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    told = subprocess.run([Path(sys.executable).parent / "zsc", "plan", "--checkpoint", "mini"], capture_output=True)
+    assert told.returncode == 0 and told.stdout.startswith(b"mini, no budget")
 
 
 @pytest.mark.parametrize("check", [["check"], ["format", "--check"]])

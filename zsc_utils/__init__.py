@@ -1,14 +1,40 @@
-"""Zero-shot classification of Chinese text with StructBERT in little memory."""
+"""Zero-shot classification of Chinese text with StructBERT in little memory.
 
-from zsc_utils import _process  # noqa: F401  first, for what must be set before torch is imported
+Importing it loads no torch: names are looked up in their rooms when they are first used (PEP 562).
+"""
 
-# isort: split
-from zsc_utils import attention, batching, memory, offloading, quantization
-from zsc_utils.checkpoint import Checkpoint, CheckpointError, default_name, load
-from zsc_utils.classifier import ZeroShotClassifier
-from zsc_utils.optimized_classifier import OptimizedZeroShotClassifier
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from zsc_utils import _process  # noqa: F401  now, for MKL's setting must be made before torch is imported
+
+if TYPE_CHECKING:
+    from zsc_utils.checkpoint import Checkpoint, CheckpointError, default_name, load
+    from zsc_utils.classifier import ZeroShotClassifier
+    from zsc_utils.optimized_classifier import OptimizedZeroShotClassifier
+
+HOMES = {
+    "Checkpoint": "checkpoint", "CheckpointError": "checkpoint", "default_name": "checkpoint", "load": "checkpoint",
+    "ZeroShotClassifier": "classifier", "OptimizedZeroShotClassifier": "optimized_classifier",
+}  # fmt: skip
+ROOMS = (
+    "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "inference", "memory", "offloading",
+    "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
+)  # fmt: skip
 
 __all__ = [
     "Checkpoint", "CheckpointError", "OptimizedZeroShotClassifier", "ZeroShotClassifier",
     "attention", "batching", "default_name", "load", "memory", "offloading", "quantization",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name in ROOMS:
+        return import_module(f"zsc_utils.{name}")
+    if name in HOMES:
+        return getattr(import_module(f"zsc_utils.{HOMES[name]}"), name)
+    raise AttributeError(f"module 'zsc_utils' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES, *ROOMS})

@@ -303,6 +303,11 @@ def bill_of_a_text(made, length, labels):
     return f"a text with {pairs}: {many}\n{planning.table(rows)}"
 
 
-if __name__ == "__main__":
+def command():
+    """The command of a shell: warnings in a line, and out with the exit status."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

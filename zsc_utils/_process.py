@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 import types
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ class ProcessPeak:
     result: object = field(repr=False)
 
 
-def process_peak(fn, *args):
+def process_peak(fn: Callable, *args: object) -> ProcessPeak:
     """Run `fn(*args)` in a fresh child process and measure how far its memory grew: a ProcessPeak.
 
     The child has torch, transformers and zsc_utils imported, and (from Linux 5.14 on) every page of their libraries
@@ -63,7 +64,7 @@ def process_peak(fn, *args):
     if not Path("/proc/self/clear_refs").exists():
         raise OSError("process_peak reads the kernel's figures in /proc, which only Linux has")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "zsc_utils"])
+    context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "zsc_utils.optimized_classifier"])
     import torch  # only here and in the child: for how many threads it uses
 
     ours, theirs = context.Pipe()
@@ -151,7 +152,7 @@ def receive_or_explain(process, receive):
         raise ChildError(f"the child process ended with exit code {code} before it could answer") from error
 
 
-def resident(pid):
+def resident(pid: int | str) -> dict[str, int]:
     """Bytes by kind from /proc/<pid>/status; empty when the process is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -160,7 +161,7 @@ def resident(pid):
     return {kind: int(count) * 1024 for kind, count in re.findall(r"^((?:Vm|Rss)\w+):\s+(\d+) kB", status, re.M)}
 
 
-def proportional(pid):
+def proportional(pid: int | str) -> int | None:
     """Bytes that a process holds, each page divided by how many processes hold it (Pss), so that sums over processes
     count none twice; None where the system does not tell."""
     try:

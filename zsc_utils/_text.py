@@ -4,6 +4,7 @@ Nothing here needs torch.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 DEFAULT_TEMPLATE = "{}"  # the label alone is the hypothesis
@@ -33,7 +34,7 @@ def whole_number(name: str, value: object, advice: str = "give a whole number", 
     return value
 
 
-def check_texts(texts):
+def check_texts(texts: object) -> list[str]:
     """The texts as a list, or an error that names the first that cannot be classified."""
     if not isinstance(texts, list | tuple):
         raise TypeError(f"sequences: give a text or a list of texts, not {type(texts).__name__}; or use stream")
@@ -44,7 +45,7 @@ def check_texts(texts):
     return list(texts)
 
 
-def check_text(text, where):
+def check_text(text: object, where: int | str) -> None:
     """Raise for a text that cannot be classified; `where` names it, by its position or in words."""
     if not isinstance(text, str):
         raise TypeError(f"text {where} is {text!r}, a {type(text).__name__}: only strings can be classified")
@@ -53,7 +54,7 @@ def check_text(text, where):
     check_characters(f"text {where}", text)
 
 
-def check_characters(what, string):
+def check_characters(what: str, string: str) -> None:
     """Raise for half a character, such as an emoji cut in two, which no tokenizer takes."""
     try:
         string.encode()
@@ -64,14 +65,14 @@ def check_characters(what, string):
         ) from error
 
 
-def is_per_text(labels):
+def is_per_text(labels: object) -> bool:
     """Whether each text has labels of its own: a list of lists, or an iterator."""
     if isinstance(labels, list | tuple):
         return any(isinstance(label, list | tuple) for label in labels)
     return hasattr(labels, "__next__")
 
 
-def check_labels(labels):
+def check_labels(labels: object) -> list[str]:
     """The labels as a list; a string is split at `,` and `，`."""
     if isinstance(labels, str):
         labels = [label.strip() for label in re.split("[,，]", labels) if label.strip()]
@@ -91,7 +92,7 @@ def check_labels(labels):
     return list(labels)
 
 
-def check_template(template):
+def check_template(template: object) -> None:
     if not isinstance(template, str) or template.count("{}") != 1:
         raise ValueError(
             f"hypothesis_template {template!r}: it needs {{}} exactly once, where the label goes, "
@@ -99,7 +100,7 @@ def check_template(template):
         )
 
 
-def fill(template, labels):
+def fill(template: str, labels: Sequence[str]) -> list[str]:
     """The hypotheses: each label in the place of the template's one `{}`."""
     check_template(template)
     return [template.replace("{}", label) for label in labels]

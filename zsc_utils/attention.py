@@ -4,6 +4,7 @@
 layers and `distil` teaches those that are left what the whole model knew.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +16,8 @@ from transformers.utils import output_capturing
 
 from zsc_utils import checkpoint as door
 from zsc_utils._text import whole_number
+from zsc_utils._types import Attention
+from zsc_utils.checkpoint import Checkpoint
 from zsc_utils.distillation import distil
 from zsc_utils.memory import has_foreign_hooks, sliding_blocks
 
@@ -26,7 +29,7 @@ WINDOW = 128  # tokens to each side
 # ---------------------------------------------------------------------------------------------- which token sees which
 
 
-def use(checkpoint, attention, *, window=WINDOW):
+def use(checkpoint: Checkpoint, attention: Attention, *, window: int = WINDOW) -> Checkpoint:
     """A new Checkpoint with another attention: "eager", "sdpa" or "sliding"; weights are shared with the given one.
 
     eager and sdpa compute the same, sdpa without ever holding the matrix of scores. sliding computes less: a token of
@@ -134,7 +137,7 @@ AttentionMaskInterface.register("sliding", padding_only)
 # ---------------------------------------------------------------------------------------------- how much exists at once
 
 
-def chunk_feed_forward(checkpoint, tokens):
+def chunk_feed_forward(checkpoint: Checkpoint, tokens: int) -> Checkpoint:
     """A new Checkpoint whose feed-forward networks take `tokens` tokens of a batch at a time: same scores, lower peak.
 
     Each layer writes its result over its input, but for where gradients are on, hidden states are asked for, or a hook
@@ -173,7 +176,7 @@ def looked_at(layer):
 # ------------------------------------------------------------------------------------------------------- long texts
 
 
-def windows(ids, room, overlap=None):
+def windows(ids: Sequence[int], room: int, overlap: int | None = None) -> list[tuple[int, ...]]:
     """`ids` of a long text in windows of `room` tokens that overlap by `overlap` (default: a quarter), as tuples.
 
     Every token is in one; the last window is moved back so that it is full. Raises ValueError for an overlap that
@@ -190,7 +193,7 @@ def windows(ids, room, overlap=None):
 # ----------------------------------------------------------------------------------------------------- fewer layers
 
 
-def shrink(checkpoint, layers):
+def shrink(checkpoint: Checkpoint, layers: int | Sequence[int]) -> Checkpoint:
     """A new Checkpoint with fewer layers, trained ones all of them; weights are shared with the given one.
 
     `layers` is how many to keep, at even distances from the first to the last, or a list of their numbers in rising

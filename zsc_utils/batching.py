@@ -2,6 +2,7 @@
 
 import gc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
@@ -130,7 +131,7 @@ def tokens_of(tokenizer, string, longest=math.inf):
 # ----------------------------------------------------------------------------------------------------------- batches
 
 
-def bucket(length):
+def bucket(length: int) -> int:
     """The next length with at most four bits after its first: 16 lengths between a power of two and the next.
 
     Whoever pads to it meets few shapes, so that a library's caches of kernels stay small, for a sixteenth more at most.
@@ -139,7 +140,7 @@ def bucket(length):
     return -(-length // step) * step
 
 
-def token_budget_batches(lengths, max_tokens, *, padded=True):
+def token_budget_batches(lengths: Sequence[int], max_tokens: int, *, padded: bool = True) -> list[list[int]]:
     """Lists of indices into `lengths`, each index once, longest first: batches of at most `max_tokens` tokens.
 
     `padded`: for models that pad a batch to its longest. Then padding counts, batches are measured at a `bucket`, and a
@@ -160,7 +161,7 @@ def token_budget_batches(lengths, max_tokens, *, padded=True):
     return batches
 
 
-def padding(lengths, batches):
+def padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
     """The share of tokens that is padding, from 0 to 1, when each batch is padded to its longest."""
     slots = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     return 1 - sum(lengths) / slots

@@ -27,6 +27,8 @@ from safetensors.torch import save_file
 from torch.nn import Parameter
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
 
+from zsc_utils._types import Name
+
 BUNDLED = Path(__file__).parent / "data" / "mini"
 ATTENTIONS = ("sdpa", "eager")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
@@ -88,12 +90,12 @@ class Source:
     stored_bytes: int
 
 
-def default_name(otherwise="mini"):
+def default_name(otherwise: str = "mini") -> str:
     """The checkpoint that notebooks use: the environment variable ZSC_CHECKPOINT, or else `otherwise`."""
     return os.environ.get("ZSC_CHECKPOINT") or otherwise
 
 
-def load(name, *, dtype=torch.float32, attention="sdpa"):
+def load(name: Name | Source, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Checkpoint:
     """Open a checkpoint by name, in eval mode, on the CPU.
 
     `name` is "mini", "base-shape", a local folder in ModelScope's or transformers' format, or a ModelScope id such as
@@ -124,12 +126,12 @@ def opened(source, model):
 # ---------------------------------------------------------------- from a name to a folder that can be read as it is
 
 
-def find(name):
+def find(name: Name | Source) -> Path:
     """The folder behind `name`, its weights in a format that a reader knows; builds or downloads it when need be."""
     return resolve(name).folder
 
 
-def resolve(name) -> Source:
+def resolve(name: Name | Source) -> Source:
     """The Source behind a name, read once, for all who need something of it; a Source is its own.
 
     Builds, downloads or converts when need be. Raises CheckpointError as `load` does.

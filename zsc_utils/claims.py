@@ -4,6 +4,7 @@ import html
 import os
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Claim:
     found: str = ""
 
 
-def read(file=LEDGER):
+def read(file: Path = LEDGER) -> list[Claim]:
     """All claims in the article's order; raises ValueError for an unknown verdict or an id given twice, and
     FileNotFoundError outside a checkout of the project, whose root holds the ledger."""
     if not file.is_file():
@@ -39,7 +40,7 @@ def read(file=LEDGER):
     return claims
 
 
-def table(claims):
+def table(claims: Sequence[Claim]) -> str:
     """The claims as lines: section, claim, the article's figure, verdict, what we found, the deciding notebook."""
     rows = [("§", "claim", "the article says", "verdict", "found", "in")]
     rows += [(c.section, c.says, c.figure, c.verdict, c.found, c.notebook[:2]) for c in claims]
@@ -49,7 +50,7 @@ def table(claims):
     return "\n".join([*lines, score(claims)])
 
 
-def score(claims):
+def score(claims: Sequence[Claim]) -> str:
     """How many claims are decided, and how, in a sentence."""
     counts = Counter(claim.verdict for claim in claims)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS[1:] if counts[verdict])
@@ -62,7 +63,7 @@ SIGNS = {"open": ("?", "#999999"), "confirmed": ("✓", "#0072B2"), "qualified":
          "refuted": ("✗", "#D55E00"), "not testable here": ("–", "#666666")}  # fmt: skip
 
 
-def page(claims):
+def page(claims: Sequence[Claim]) -> str:
     """The ledger as HTML: the table, each verdict with sign and colour, each notebook a link, and the score below."""
     head = "".join(f"<th>{name}</th>" for name in ("§", "claim", "the article says", "verdict", "found", "in"))
     body = "".join(page_row(claim) for claim in claims)
@@ -80,7 +81,16 @@ def page_row(claim):
     return "<tr>" + "".join(f'<td style="padding:.2em .6em;text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 
-def decide(claim_id, found, *, literally=False, in_part=False, testable=True, noisy=False, file=LEDGER):
+def decide(
+    claim_id: str,
+    found: str,
+    *,
+    literally: bool = False,
+    in_part: bool = False,
+    testable: bool = True,
+    noisy: bool = False,
+    file: Path = LEDGER,
+) -> bool:
     """Print the verdict that a measurement gives on a claim; whether the ledger says the same.
 
     `found` is what was measured, in words. The claim is confirmed if it holds `literally`, qualified if only `in_part`,

@@ -7,6 +7,7 @@ label put into the template a hypothesis; how sure the model is that the text en
 import os
 import re
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import length_hint
@@ -28,6 +29,7 @@ from zsc_utils._text import (
     is_per_text,
     whole_number,
 )  # fmt: skip
+from zsc_utils._types import Attention, Failure, Labels, LongTexts, Name, Precision, Result, Size
 from zsc_utils.attention import use, windows
 from zsc_utils.batching import Pairs, TokenBudget, run, tokens_of
 from zsc_utils.checkpoint import Checkpoint, resolve
@@ -96,9 +98,16 @@ class ZeroShotClassifier:
     """
 
     def __init__(
-        self, checkpoint="mini", *, precision=None, attention=None, offload=None,
-        memory_budget=None, allow_lossy=False, max_tokens=None,
-    ):  # fmt: skip
+        self,
+        checkpoint: Checkpoint | Name = "mini",
+        *,
+        precision: Precision | None = None,
+        attention: Attention | None = None,
+        offload: bool | None = None,
+        memory_budget: Size | None = None,
+        allow_lossy: bool = False,
+        max_tokens: int | None = None,
+    ):
         if max_tokens is not None:
             whole_number("max_tokens", max_tokens, "give the number of tokens in a batch")
         if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
@@ -124,9 +133,16 @@ class ZeroShotClassifier:
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
 
     def __call__(
-        self, sequences, candidate_labels, hypothesis_template=DEFAULT_TEMPLATE, multi_label=False,
-        *, long_texts="cut", window=None, progress=False,
-    ):  # fmt: skip
+        self,
+        sequences: str | Sequence[str],
+        candidate_labels: Labels,
+        hypothesis_template: str = DEFAULT_TEMPLATE,
+        multi_label: bool = False,
+        *,
+        long_texts: LongTexts = "cut",
+        window: int | None = None,
+        progress: bool = False,
+    ) -> Result | list[Result]:
         """Score every label for every text.
 
         `sequences` is a text or a list of texts; `candidate_labels` a list of labels, or one string that separates them
@@ -156,9 +172,17 @@ class ZeroShotClassifier:
         return every[0] if isinstance(sequences, str) else every
 
     def stream(
-        self, sequences, candidate_labels, hypothesis_template=DEFAULT_TEMPLATE, multi_label=False,
-        *, long_texts="cut", window=None, start=0, progress=False,
-    ):  # fmt: skip
+        self,
+        sequences: Iterable[str],
+        candidate_labels: Labels,
+        hypothesis_template: str = DEFAULT_TEMPLATE,
+        multi_label: bool = False,
+        *,
+        long_texts: LongTexts = "cut",
+        window: int | None = None,
+        start: int = 0,
+        progress: bool = False,
+    ) -> Iterator[Result | Failure]:
         """Score texts from any iterable, such as the lines of a file: yields results in order, in constant memory.
 
         As calling the classifier, but a record without an answer (None, a number, an empty text, a pair too large for
@@ -184,9 +208,17 @@ class ZeroShotClassifier:
         return (as_result(row, answer) for row, answer in answers)
 
     def answers(
-        self, rows, candidate_labels=None, hypothesis_template=DEFAULT_TEMPLATE, multi_label=False,
-        *, long_texts="cut", window=None, start=0, progress=False,
-    ):  # fmt: skip
+        self,
+        rows: Iterable[Row],
+        candidate_labels: Labels | None = None,
+        hypothesis_template: str = DEFAULT_TEMPLATE,
+        multi_label: bool = False,
+        *,
+        long_texts: LongTexts = "cut",
+        window: int | None = None,
+        start: int = 0,
+        progress: bool | int = False,
+    ) -> Iterator[tuple[Row, Result | Exception]]:
         """(row, its result or the error that keeps it from one) of each Row of an iterable, in order.
 
         What `stream` is made of, for who has more to a text than the text: the row comes back with its number and what
@@ -276,7 +308,7 @@ class ZeroShotClassifier:
         pieces = windows(tokens_of(tokenizer, text), room)
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
 
-    def logits(self, pairs):
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> torch.Tensor:
         """Logits (pairs, classes), fp32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
         logits, errors, _ = self.rows(pairs)
         for error in errors.values():

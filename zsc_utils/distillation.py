@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tqdm.auto import tqdm
 from zsc_utils import checkpoint as door
 from zsc_utils._products import times_as_long
 from zsc_utils._text import whole_number
+from zsc_utils._types import Name
+from zsc_utils.checkpoint import Checkpoint
 
 TEXTS = 8  # of a step
 LABELS = 6  # that a text gets in a step, at most
@@ -47,8 +50,19 @@ class Lesson:
 
 
 def distil(
-    student, teacher, texts, labels, steps, *, rate=5e-4, seed=0, folder=None, watch=None, every=100, progress=True
-):
+    student: Checkpoint,
+    teacher: Checkpoint,
+    texts: Sequence[str],
+    labels: Sequence,
+    steps: int,
+    *,
+    rate: float = 5e-4,
+    seed: int = 0,
+    folder: Name | None = None,
+    watch: Callable | None = None,
+    every: int = 100,
+    progress: bool = True,
+) -> Checkpoint:
     """A new Checkpoint: `student` after `steps` steps towards what `teacher` says of the same pairs.
 
     A step takes 8 texts of like length, cut to 64 tokens with their label, each with up to 6 of its labels as they are,

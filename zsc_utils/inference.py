@@ -19,10 +19,12 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import pad
+from transformers import BertForSequenceClassification, PretrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from zsc_utils._products import WIDENED, int8_engine
+from zsc_utils._types import Groups
 from zsc_utils.memory import (
     Footprint,
     Moment,
@@ -40,7 +42,14 @@ INT8_BLOCK = 256  # tokens that quantization.tokens_to_int8 makes int8 at a time
 
 
 @torch.inference_mode()
-def logits(model, ids, types, groups, *, chunk=None):
+def logits(
+    model: BertForSequenceClassification,
+    ids: torch.Tensor,
+    types: torch.Tensor,
+    groups: Groups,
+    *,
+    chunk: int | None = None,
+) -> torch.Tensor:
     """Logits (pairs, classes) of a BertForSequenceClassification.
 
     `ids` and `types` (tokens,) hold all pairs one behind the other; `groups` says how they lie, as (pairs, length) of
@@ -164,9 +173,17 @@ def ready(linear_layer):
 
 
 def predict(
-    config, groups, *, attention="sdpa", chunk=CHUNK, dtype=torch.float32, int8=False, threads=None, hypothesis=8,
-    ask=True,
-):  # fmt: skip
+    config: PretrainedConfig,
+    groups: Groups,
+    *,
+    attention: str = "sdpa",
+    chunk: int = CHUNK,
+    dtype: torch.dtype = torch.float32,
+    int8: bool | str = False,
+    threads: int | None = None,
+    hypothesis: int = 8,
+    ask: bool = True,
+) -> Footprint:
     """The tensor bytes of `logits` on a CPU, without running it: a Footprint, as memory.predict gives for BERT's own.
 
     With u = tokens x hidden x 4 bytes (2 for fp16): attention holds the layer's input, q, k and v, 4 u, and the largest

@@ -7,17 +7,20 @@ memory (`process_peak`: anonymous or file-backed pages). Sizes that people type 
 import functools
 import os
 import re
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
+from transformers import PretrainedConfig
 from transformers.utils import output_capturing
 
 from zsc_utils._process import ChildError, ProcessPeak, evict, process_peak, proportional, resident
 from zsc_utils._products import PLAIN, ready_product
 from zsc_utils._text import whole_number
+from zsc_utils._types import Size
 
 __all__ = [
     "ChildError", "Footprint", "Moment", "ProcessPeak", "Step", "evict", "format_size", "parameters", "parse_size",
@@ -30,7 +33,7 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 
 
-def parse_size(size):
+def parse_size(size: Size) -> int:
     """The bytes of a size as people type it: "300MB", "1.5 GB", "64MiB", or an int of bytes.
 
     MB is 10^6 bytes, MiB 2^20. Raises ValueError for what is not a positive size, TypeError for another type.
@@ -49,7 +52,7 @@ def parse_size(size):
     return count
 
 
-def format_size(count):
+def format_size(count: int) -> str:
     """A number of bytes for people: 409_079_820 -> "409.1 MB"; whole bytes below 1 kB."""
     unit = next((unit for unit in ("TB", "GB", "MB", "KB") if abs(count) >= UNITS[unit]), None)
     return f"{count / UNITS[unit]:.1f} {unit.replace('K', 'k')}" if unit else f"{count:d} B"
@@ -192,9 +195,18 @@ class Shape:
 
 
 def predict(
-    config, batch, length, *, attention="sdpa", padded=False, ffn_chunk=None, dtype=torch.float32, threads=None,
-    window=None, hypothesis=8,
-):  # fmt: skip
+    config: PretrainedConfig,
+    batch: int,
+    length: int,
+    *,
+    attention: str = "sdpa",
+    padded: bool = False,
+    ffn_chunk: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    threads: int | None = None,
+    window: int | None = None,
+    hypothesis: int = 8,
+) -> Footprint:
     """The tensor bytes of a forward pass of BertForSequenceClassification on a CPU, without running it: a Footprint.
 
     Nothing is fitted: every term is a tensor that transformers 5 or torch 2.13 allocates, and the peak is the largest
@@ -245,9 +257,13 @@ def checked_shape(
             "predicted is a plain BERT encoder that returns logits only: no decoder, no states, no attentions"
         )
     for name, value in (
-        ("batch", batch), ("length", length), ("threads", threads), ("ffn_chunk", ffn_chunk or 1),
-        ("window", window), ("hypothesis", hypothesis or 1),
-    ):  # fmt: skip
+        ("batch", batch),
+        ("length", length),
+        ("threads", threads),
+        ("ffn_chunk", ffn_chunk or 1),
+        ("window", window),
+        ("hypothesis", hypothesis or 1),
+    ):
         whole_number(name, value)
     if length > config.max_position_embeddings:
         raise ValueError(f"length {length}: the model has positions for {config.max_position_embeddings} tokens")
@@ -271,7 +287,7 @@ def checked_shape(
     )  # fmt: skip
 
 
-def parameters(config):
+def parameters(config: PretrainedConfig) -> dict[str, int]:
     """The number of parameters by part of the model; their sum is what the checkpoint's file holds."""
     h, f, layers, classes = (
         config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_labels,
@@ -527,7 +543,7 @@ class Step:
     module: str
 
 
-def tensor_peak(fn, device="cpu"):
+def tensor_peak(fn: Callable[[], object], device: str | torch.device = "cpu") -> int:
     """The most tensor bytes that were alive at once while `fn()` ran, beyond those alive before: an int, 0 or more.
 
     On the CPU counted from every event of torch's allocator, so it is exact and the same on each run. With
@@ -544,7 +560,7 @@ def tensor_peak(fn, device="cpu"):
     return max([0, *(step.alive for step in timeline(fn))])
 
 
-def timeline(fn, model=None):
+def timeline(fn: Callable[[], object], model: torch.nn.Module | None = None) -> list[Step]:
     """Every allocation and release of CPU tensors while `fn()` runs, in order: a list of Step.
 
     With `model`, each step names the submodule at work, such as "bert.encoder.layer.0.attention.self".

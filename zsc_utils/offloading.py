@@ -15,6 +15,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, redirect_stderr
@@ -24,14 +25,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch.nn import Module, Parameter
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils._process import tight_heap
 from zsc_utils._text import whole_number
-from zsc_utils.checkpoint import ATTENTIONS, ROOM, CheckpointError
+from zsc_utils._types import Groups, Name, Size
+from zsc_utils.checkpoint import ATTENTIONS, ROOM, Checkpoint, CheckpointError, Source
 from zsc_utils.memory import Footprint, parameters, parse_size
 
 BLOCK = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
@@ -47,7 +49,15 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I
 WORDS = "bert.embeddings.word_embeddings"
 
 
-def stream_layers(folder, *, dtype=None, attention="sdpa", device="cpu", block=None, waiting=None):
+def stream_layers(
+    folder: Name | Source,
+    *,
+    dtype: torch.dtype | None = None,
+    attention: str = "sdpa",
+    device: str | torch.device = "cpu",
+    block: int | None = None,
+    waiting: Size | None = None,
+) -> Checkpoint:
     """A Checkpoint whose layers and word embeddings stay in the weights' file and are read when they are needed.
 
     `folder` is a name or a folder as `zsc_utils.load` takes it. `dtype`: torch.float32, float16, bfloat16, or int8,
@@ -363,7 +373,7 @@ class Lift:
 
 
 @contextmanager
-def spans(checkpoint):
+def spans(checkpoint: Checkpoint) -> Iterator[list[Span]]:
     """Within, a list that takes up a Span for every part of a layer that is read or computed with."""
     shelf = checkpoint.model.shelf
     shelf.spans = []
@@ -549,7 +559,15 @@ def in_memory(config):
     return one
 
 
-def predict(config, batches, *, waiting=WAITING["cpu"], attention="sdpa", chunk=inference.CHUNK, dtype=torch.float32):
+def predict(
+    config: PretrainedConfig,
+    batches: Sequence[Groups],
+    *,
+    waiting: Size = WAITING["cpu"],
+    attention: str = "sdpa",
+    chunk: int = inference.CHUNK,
+    dtype: torch.dtype = torch.float32,
+) -> Footprint:
     """The tensor bytes of `block_logits` on a CPU, for a model of two layers or more, without running it: a Footprint.
 
     `batches` lists the groups of each batch, as `inference.predict` takes them: while one computes, the states of the
@@ -569,7 +587,13 @@ def predict(config, batches, *, waiting=WAITING["cpu"], attention="sdpa", chunk=
 # -------------------------------------------------------------------------------------------------------- accelerate
 
 
-def dispatch(folder, *, max_memory=None, offload_folder=None, dtype=torch.float32):
+def dispatch(
+    folder: Name,
+    *,
+    max_memory: dict | None = None,
+    offload_folder: Name | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Checkpoint:
     """A Checkpoint whose layers accelerate keeps where there is room: GPU, then CPU, then disk.
 
     `max_memory` says how much of each there is, such as {0: "2GB", "cpu": "200MB"}, as accelerate takes it; without it

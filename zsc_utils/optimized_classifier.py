@@ -1,10 +1,12 @@
 """The class that the article promises, working: a thin face of `ZeroShotClassifier`."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
 
 from zsc_utils._text import DEFAULT_TEMPLATE, check_texts, is_per_text, whole_number
+from zsc_utils._types import Labels, Name, Result
 from zsc_utils.checkpoint import load
 from zsc_utils.classifier import ZeroShotClassifier
 from zsc_utils.quantization import check_device, precision_of, quantize
@@ -23,7 +25,9 @@ class OptimizedZeroShotClassifier:
     that raises, and ValueError for int8 on a GPU.
     """
 
-    def __init__(self, model_path, use_quantization=True, *, device=None, **options):
+    def __init__(
+        self, model_path: Name, use_quantization: bool = True, *, device: str | torch.device | None = None, **options
+    ):
         try:
             device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
@@ -46,7 +50,9 @@ class OptimizedZeroShotClassifier:
     def __repr__(self):
         return f"OptimizedZeroShotClassifier({self.classify.checkpoint!r})"
 
-    def predict(self, texts, labels, batch_size=None, **options):
+    def predict(
+        self, texts: str | Sequence[str], labels: Labels, batch_size: int | None = None, **options
+    ) -> list[Result]:
         """Classify a text or a list of texts: a list of {"sequence", "labels", "scores"}, best label first.
 
         `batch_size`: how many texts are taken together; all of them if it is not given, for their pairs are sorted into

@@ -16,8 +16,9 @@ from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils._process import MKL_KEEPS_BUFFERS, resident, tight_heap
 from zsc_utils._products import WIDENED, int8_engine, slower
+from zsc_utils._types import Name, Size
 from zsc_utils.attention import ATTENTIONS, use
-from zsc_utils.checkpoint import Checkpoint, load
+from zsc_utils.checkpoint import Checkpoint, Source, load
 from zsc_utils.memory import format_size, parameters, parse_size
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import HALVES, int8_bytes, precision_of, quantize
@@ -323,7 +324,13 @@ def settled(precision, attention, tokens, chunk, block=0, waiting=True):
     )
 
 
-def make(checkpoint, budget=None, allow_lossy=False, max_tokens=None, chosen=LEFT_TO_THE_PLAN):
+def make(
+    checkpoint: Checkpoint | Source | Name,
+    budget: Size | None = None,
+    allow_lossy: bool = False,
+    max_tokens: int | None = None,
+    chosen: Chosen = LEFT_TO_THE_PLAN,
+) -> Plan:
     """The Plan for a checkpoint or the name of one: the first rung whose bill is within the budget.
 
     Raises ValueError when none is, naming the smallest budget that works and its levers, for a model on a GPU, and for

@@ -4,10 +4,12 @@ The colours are Okabe and Ito's, told apart in colour blindness. Sizes and fonts
 """
 
 import itertools
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 
 BYTES = {
     "embeddings": "#0072B2",
@@ -31,7 +33,7 @@ def add_chinese_font():
 add_chinese_font()
 
 
-def score_bars(axes, labels, scores):
+def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> None:
     """Horizontal bars of scores from 0 to 1, the best on top and in colour, each with its number."""
     order = sorted(range(len(labels)), key=lambda i: scores[i])
     bars = axes.barh([labels[i] for i in order], [scores[i] for i in order], color=OTHER)
@@ -40,7 +42,7 @@ def score_bars(axes, labels, scores):
     axes.set(xlim=(0, 1.12), xlabel="score")
 
 
-def stacked_bytes(axes, rows, unit=1e6):
+def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6) -> None:
     """One horizontal bar a row, its kinds of byte side by side; `rows` is {name: {kind: bytes}}, kinds as in BYTES."""
     strange = {kind for sizes in rows.values() for kind in sizes} - BYTES.keys()
     if strange:
@@ -59,7 +61,7 @@ def stacked_bytes(axes, rows, unit=1e6):
 MARKERS = "sD^v<>PXphd8"  # of peers, whose points lie close to each other
 
 
-def frontier(axes, record):
+def frontier(axes: Axes, record: dict) -> None:
     """Texts a second over process growth of each engine in a record of benchmarks/peers.py: ours named and joined where
     nobody is better in both, peers by markers."""
     points = {engine: (one["total"] / 1e6, one["texts_per_second"]) for engine, one in record["engines"].items()}

@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import Embedding, Linear, Module
+from transformers import PretrainedConfig
 
 from zsc_utils import checkpoint as door
 from zsc_utils import memory
@@ -32,7 +34,8 @@ from zsc_utils._products import (
     pack,
     times_as_long,
 )  # fmt: skip
-from zsc_utils.checkpoint import CheckpointError
+from zsc_utils._types import Name, Precision, Result
+from zsc_utils.checkpoint import Checkpoint, CheckpointError
 
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PRECISIONS = (*HALVES, "int8")
@@ -40,7 +43,7 @@ INT8_FORMAT = "int8-v1"  # counts up when the file is laid out otherwise
 ROWS_AT_A_TIME = 256  # of a matrix that is made int8 while it is read
 
 
-def quantize(checkpoint, precision):
+def quantize(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
     """A new Checkpoint in "fp16", "bf16" or "int8"; the given one is not changed, and nothing of it is kept alive.
 
     int8 covers the linear layers and the embeddings, a quarter of fp32's bytes. Where the processor or this build of
@@ -68,7 +71,7 @@ def check_device(device):
         )
 
 
-def precision_of(checkpoint):
+def precision_of(checkpoint: Checkpoint) -> str:
     """ "fp32", "fp16", "bf16" or "int8"; for others, which are not made here, torch's name."""
     if any(isinstance(module, Int8Linear) for module in checkpoint.model.modules()):
         return "int8"
@@ -89,12 +92,12 @@ def product_time(precision: str) -> float:
     return 1.0 if int8_engine() == WIDENED else times_as_long(int8_engine())
 
 
-def weight_bytes(checkpoint):
+def weight_bytes(checkpoint: Checkpoint) -> int:
     """Bytes of a checkpoint's weights as its file holds them, scales included."""
     return sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.model.state_dict().values())
 
 
-def int8_bytes(config):
+def int8_bytes(config: PretrainedConfig) -> int:
     """What `quantize(checkpoint, "int8")` will hold in memory, predicted from the config, exact.
 
     Matrices take a byte a number and four a row for its scale; linear layers that oneDNN multiplies, the classifier
@@ -219,7 +222,7 @@ def converted(module, dtype):
 # ----------------------------------------------------------------------------------------------------------- files
 
 
-def save(checkpoint, folder):
+def save(checkpoint: Checkpoint, folder: Name) -> Path:
     """Write a checkpoint to a new folder, which `zsc_utils.load` opens: safetensors and json, no pickle.
 
     What is loaded gives the same logits, bit for bit, and keeps its precision; attention and chunks are chosen anew.
@@ -407,7 +410,7 @@ class Agreement:
         return wilson(self.same, self.texts)
 
 
-def agreement(results, others, truth=None):
+def agreement(results: Sequence[Result], others: Sequence[Result], truth: Sequence[str] | None = None) -> Agreement:
     """How far two classifiers agree, from their results for the same texts and labels: an Agreement.
 
     `truth` lists the right label of each text. Raises ValueError when the two are not of the same texts and labels.
@@ -437,7 +440,7 @@ def agreement(results, others, truth=None):
     return Agreement(len(results), same, max(differences), right)
 
 
-def wilson(successes, trials, z=1.96):
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share by Wilson's formula (1927), which stays sensible near 0 and 1."""
     share = successes / trials
     centre = share + z * z / (2 * trials)

@@ -5,6 +5,7 @@ Files are cut into parts that can be read by themselves, wherever rows begin, wi
 
 import csv
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ class Part:
     start: int
 
 
-def cut(files, rows, text):
+def cut(files: Iterable[str], rows: int, text: str) -> Iterator[Part]:
     """The Parts of these files, in order, of at most so many rows; raises ValueError for a file without that column."""
     first = 0
     for file in files:
@@ -35,7 +36,7 @@ def cut(files, rows, text):
             first, row = first + count, row + count
 
 
-def read(part, text):
+def read(part: Part, text: str) -> Iterator[Row]:
     """The Row of each row in a part, `text` being the name of the column; `number` is that in the file."""
     return FORMATS[Path(part.file).suffix](part.file).read(part, text)
 
@@ -43,7 +44,7 @@ def read(part, text):
 # -------------------------------------------------------------------------------------------------------------- a row
 
 
-def read_line(number, raw, name=None):
+def read_line(number: int, raw: bytes, name: str | None = None) -> Row:
     """The Row in the bytes of a line: a text or, with the `name` of a field, JSON."""
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -53,7 +54,7 @@ def read_line(number, raw, name=None):
     return read_record(number, record, name, "of this line")
 
 
-def read_record(number, record, name, where="of this row"):
+def read_record(number: int, record: object, name: str | None, where: str = "of this row") -> Row:
     """The Row of a text, or of a dict with the text under `name` and perhaps an "id", which is kept.
 
     Whether the text is one that can be classified is asked later, at the one door for texts.
@@ -70,7 +71,7 @@ def read_record(number, record, name, where="of this row"):
     return Row(number, record[name], kept=kept, where=where)
 
 
-def reason(error):
+def reason(error: Exception) -> str:
     """Why a row has no result, in words: what was wrong with it, or the kind of error and what it said."""
     return str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
 
@@ -80,7 +81,7 @@ def refuse(constant):
     raise ValueError(f"{constant} is no JSON")
 
 
-def as_json(result):
+def as_json(result: dict) -> bytes:
     """A result as a line of JSON."""
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 

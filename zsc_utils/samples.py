@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
@@ -11,7 +12,7 @@ PASSAGES = "财经 体育 科技 教育 汽车 美食 房产 军事 娱乐 法�
 AROUND = "天气 考古 园艺 宠物 消防".split()
 
 
-def test_set(name):
+def test_set(name: str) -> list[dict]:
     """The records of a test set, a list of dicts.
 
     "topics_familiar" and "topics_new": 312 headlines each, `text` and `topic` (12 topics; the new ones were never a
@@ -28,12 +29,12 @@ def test_set(name):
 test_set.__test__ = False  # a name that pytest would take for a test of its own
 
 
-def topics(records):
+def topics(records: Sequence[dict]) -> list[str]:
     """The labels of a topic test set in the order of their first record."""
     return list(dict.fromkeys(record["topic"] for record in records))
 
 
-def long_texts(count, characters):
+def long_texts(count: int, characters: int) -> list[dict]:
     """`count` texts of about so many characters whose answer lies in one passage, each a dict of `text` and `topic`.
 
     Two headlines of one of the ten topics PASSAGES, which are the labels to choose from, stand somewhere among

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from zsc_utils import checkpoint as door
 from zsc_utils import memory
 from zsc_utils import plan as planning
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, fill, whole_number
+from zsc_utils._types import Name, Precision, Size
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_room
 from zsc_utils.records import FORMATS, Part, as_json, cut, read, reason
 
@@ -52,10 +54,25 @@ class Done:
 
 
 def classify_dataset(
-    source, labels, *, output, checkpoint=None, memory_budget=None, allow_lossy=False, precision=None, offload=None,
-    workers=None, text="text", hypothesis_template=DEFAULT_TEMPLATE, multi_label=False, long_texts="cut",
-    format="jsonl", rows=ROWS, address=None, progress=True,
-):  # fmt: skip
+    source: str | os.PathLike | Sequence,
+    labels: str | Sequence[str],
+    *,
+    output: Name,
+    checkpoint: Name | None = None,
+    memory_budget: Size | None = None,
+    allow_lossy: bool = False,
+    precision: Precision | None = None,
+    offload: bool | None = None,
+    workers: int | None = None,
+    text: str = "text",
+    hypothesis_template: str = DEFAULT_TEMPLATE,
+    multi_label: bool = False,
+    long_texts: str = "cut",
+    format: str = "jsonl",
+    rows: int = ROWS,
+    address: str | None = None,
+    progress: bool = True,
+) -> Done:
     """Classify every row of JSONL, CSV or Parquet files in several processes, of a machine or a cluster: a Done.
 
     `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. `output` is a folder: a

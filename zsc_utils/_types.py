@@ -1,0 +1,29 @@
+"""The words of the public signatures: what goes in by name, what comes out, and of what kinds there are."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypedDict
+
+Name = str | os.PathLike  # of a checkpoint: "mini", "base-shape", a folder, a ModelScope id
+Size = int | str  # bytes, or as people write them: "300MB"
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Attention = Literal["sdpa", "eager", "sliding"]
+LongTexts = Literal["cut", "max", "mean"]
+Labels = str | Sequence[str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
+Groups = Sequence[tuple[int, int]]  # (pairs, their length in tokens) of neighbours that are of one length
+
+
+class Result(TypedDict):
+    """What a text gets: its labels, best first, and the score of each, from 0 to 1."""
+
+    sequence: str
+    labels: list[str]
+    scores: list[float]
+
+
+class Failure(TypedDict):
+    """What a stream yields for a text without a result."""
+
+    sequence: object
+    position: int
+    error: str
