@@ -12,8 +12,7 @@ import torch
 from tqdm import tqdm
 
 import zsc_utils as zsc
-from zsc_utils import checkpoint as door
-from zsc_utils import quantization, samples
+from zsc_utils import _bert, quantization, samples
 
 QUICK_EVERY = 8
 
@@ -28,9 +27,9 @@ def off_the_grid(checkpoint):
 
     def change(module, _):
         weights = {name: moved(tensor.detach()) for name, tensor in module._parameters.items()}
-        return door.with_weights(module, weights) if weights else None
+        return _bert.with_weights(module, weights) if weights else None
 
-    return dataclasses.replace(checkpoint, model=door.rebuilt(checkpoint.model, change))
+    return dataclasses.replace(checkpoint, model=_bert.rebuilt(checkpoint.model, change))
 
 
 def tasks(every):

@@ -15,7 +15,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
-from zsc_utils import _products, inference, memory, plan, quantization, samples
+from zsc_utils import _int8, _products, inference, memory, plan, quantization, samples
 
 THREADS = (1, 2, 4)
 GROUPS = ([(1, 1)], [(2, 113), (2, 50)], [(1, 512)])
@@ -31,11 +31,11 @@ def model_of_real_size():
 
 def of_engine(model, engine):
     """The model in int8, its products made by this engine."""
-    chosen, quantization.int8_engine = quantization.int8_engine, lambda streamed=False: engine
+    chosen, _int8.int8_engine = _int8.int8_engine, lambda streamed=False: engine
     try:
         return quantization.quantize(zsc.Checkpoint(model, None, "real size", 0, 2, None), "int8").model
     finally:
-        quantization.int8_engine = chosen
+        _int8.int8_engine = chosen
 
 
 def packed_bytes(model, int8=False):

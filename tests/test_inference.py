@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
-from zsc_utils import inference, memory, quantization
+from zsc_utils import _int8, inference, memory, quantization
 from zsc_utils._products import right_range
 from zsc_utils.batching import Pairs
 
@@ -42,7 +42,7 @@ def quantised(model, precision):
 def with_engine(model, engine):
     """A model in int8 whose products are made by this engine, whatever the processor does best."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantization, "int8_engine", lambda streamed=False: engine)
+        patch.setattr(_int8, "int8_engine", lambda streamed=False: engine)
         return quantised(model, "int8")
 
 

@@ -9,7 +9,7 @@ import torch
 from oracle import ORACLE
 
 import zsc_utils as zsc
-from zsc_utils import attention, memory, quantization
+from zsc_utils import attention, formats, memory, quantization
 from zsc_utils import plan as planning
 from zsc_utils.offloading import StreamedModel, stream_layers
 from zsc_utils.quantization import precision_of
@@ -64,7 +64,7 @@ def test_a_name_comes_in_the_precision_that_was_asked_for(name, precision):
     classify = zsc.ZeroShotClassifier(name, precision=precision)
     assert precision_of(classify.checkpoint) == classify.plan.rung.precision == precision
     assert not classify.plan.rung.block and classify.plan.budget is None
-    assert classify.checkpoint.model.dtype == planning.DTYPES[precision]
+    assert classify.checkpoint.model.dtype == formats.activations_dtype(precision)
     assert classify(TEXTS[0], LABELS[:2])["labels"][0] == "财经"
 
 
@@ -82,7 +82,7 @@ def test_a_checkpoint_comes_in_the_precision_that_was_asked_for_and_is_left_as_i
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_precision_by_hand_gives_the_scores_of_the_door_and_of_the_lever(oracle, precision):
-    loaded = zsc.load(ORACLE, dtype=planning.LOADED_AS[precision])
+    loaded = zsc.load(ORACLE, dtype=formats.DTYPES[precision])
     made = oracle if precision == "fp32" else quantization.quantize(oracle, precision)
     wanted = zsc.ZeroShotClassifier(made)(TEXTS, LABELS)
     for checkpoint in (ORACLE, oracle, loaded):
@@ -397,7 +397,7 @@ def test_levers_that_there_are_not_on_a_device_without_a_plan(elsewhere, levers,
 @pytest.mark.parametrize("stored, precision", [(s, p) for s in MADE for p in MADE[s]])
 def test_the_bill_of_streamed_layers_has_the_places_they_are_read_into(folders, stored, precision):
     """A layer stands in memory as it is stored, and the part that computes once more as it computes."""
-    dtype = None if precision == stored else planning.LOADED_AS[precision]
+    dtype = None if precision == stored else formats.DTYPES[precision]
     model = stream_layers(folders[stored], dtype=dtype).model
     places = {
         part: sum(tensor.nbytes for own in paths.values() for tensor in own.values())

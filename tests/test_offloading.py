@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
 
 import zsc_utils as zsc
-from zsc_utils import attention, inference, memory, offloading, quantization, samples
+from zsc_utils import attention, formats, inference, memory, offloading, quantization, samples
 from zsc_utils import checkpoint as door
 from zsc_utils._products import activation_range, int8_engine, right_range
 from zsc_utils.batching import Pairs, token_budget_batches
@@ -503,7 +503,7 @@ def test_what_changes_weights_needs_them_loaded(folders, tmp_path):
 @pytest.mark.parametrize("source", ["fp32", "bf16", "mini"])
 def test_int8_is_stored_tensor_by_tensor_as_it_is_saved(folders, tmp_path, source):
     source = folders.get(source) or door.find("mini")
-    quantization.store_int8(source, tmp_path / "stored")
+    door.store(source, formats.format_for("int8"), tmp_path / "stored")
     saved = quantization.save(quantization.quantize(zsc.load(source), "int8"), tmp_path / "saved")
     stored, expected = (load_file(folder / "model.safetensors") for folder in (tmp_path / "stored", saved))
     assert stored.keys() == expected.keys()
@@ -513,7 +513,7 @@ def test_int8_is_stored_tensor_by_tensor_as_it_is_saved(folders, tmp_path, sourc
     assert torch.equal(loaded_logits(zsc.load(tmp_path / "stored")), loaded_logits(zsc.load(saved)))
     assert {f.name for f in saved.iterdir()} == {f.name for f in (tmp_path / "stored").iterdir()}
     configs = [json.loads((folder / "config.json").read_text()) for folder in (saved, tmp_path / "stored")]
-    assert configs[0]["zsc_format"] == configs[1]["zsc_format"] == quantization.INT8_FORMAT
+    assert configs[0]["zsc_format"] == configs[1]["zsc_format"] == formats.format_for("int8").name
 
 
 def test_int8_is_stored_once(own):

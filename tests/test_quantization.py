@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.multiprocessing.reductions import StorageWeakRef
 
 import zsc_utils as zsc
-from zsc_utils import _products, memory, quantization, samples
-from zsc_utils import checkpoint as door
+from zsc_utils import _bert, _products, memory, quantization, samples
 from zsc_utils._products import activation_range, right_range
 
 ROOT = Path(__file__).parent.parent
@@ -286,7 +285,7 @@ def test_int8_can_be_copied_and_sent_to_another_process(quantised):
 
 def test_int8_weights_are_shared_when_a_model_is_rebuilt(quantised):
     model = quantised["int8"].model
-    again = door.rebuilt(model, lambda module, name: None)
+    again = _bert.rebuilt(model, lambda module, name: None)
     words = "bert.embeddings.word_embeddings.weight"
     assert again.state_dict()[words].data_ptr() == model.state_dict()[words].data_ptr()
 

@@ -217,7 +217,7 @@ def in_thread(function):
     return thread, found
 
 
-def when(condition, seconds=60):
+def when(condition, seconds=240):
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "it did not happen"

@@ -18,8 +18,8 @@ HOMES = {
     "ZeroShotClassifier": "classifier", "OptimizedZeroShotClassifier": "optimized_classifier",
 }  # fmt: skip
 ROOMS = (
-    "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "inference", "memory", "offloading",
-    "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
+    "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "formats", "inference", "memory",
+    "offloading", "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
 )  # fmt: skip
 
 __all__ = [

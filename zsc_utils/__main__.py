@@ -12,13 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from zsc_utils import checkpoint as door
-from zsc_utils import inference, memory, quantization
+from zsc_utils import inference, memory
 from zsc_utils import plan as planning
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
+from zsc_utils.formats import DTYPES, activations_dtype
 from zsc_utils.records import as_json, read_line, reason
 
-PRECISIONS = ("fp32", *quantization.PRECISIONS)
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
 
 DESCRIPTION = """Zero-shot classification of Chinese text in little memory.
@@ -98,7 +98,7 @@ def parser():
     model.add_argument("--checkpoint", default=door.default_name(), metavar="NAME", help=name)
     model.add_argument("--budget", metavar="SIZE", help="what the process may grow by, as 300MB")
     model.add_argument("--allow-lossy", action="store_true", help="let the budget pull int8, which changes scores")
-    model.add_argument("--precision", choices=PRECISIONS, help="by hand, instead of what the checkpoint is stored in")
+    model.add_argument("--precision", choices=DTYPES, help="by hand, instead of what the checkpoint is stored in")
     model.add_argument("--offload", action="store_true", default=None, help="by hand: layers stay in their file")
     text = dict(parents=[model], formatter_class=argparse.RawDescriptionHelpFormatter)
     add_classify(commands.add_parser("classify", description=CLASSIFY, help="texts in, JSONL out", **text))
@@ -291,7 +291,7 @@ def bill_of_a_text(made, length, labels):
         raise ValueError(f"--labels {labels}: give 1 or more")
     together = min(labels, max(1, rung.max_tokens // length))  # of one length; a list of them could be a long one
     batches = -(-labels // together)
-    options = dict(attention=rung.attention, dtype=planning.DTYPES[rung.precision])
+    options = dict(attention=rung.attention, dtype=activations_dtype(rung.precision))
     ours = inference.predict(config, [(together, length)], chunk=rung.chunk, int8=rung.precision == "int8", **options)
     whole = memory.predict(config, labels, length, **options)
     pairs = f"{labels} pair{'s' * (labels > 1)} of {length} tokens"

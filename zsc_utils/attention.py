@@ -15,6 +15,7 @@ from transformers.models.bert.modeling_bert import BertLayer, BertModel
 from transformers.utils import output_capturing
 
 from zsc_utils import checkpoint as door
+from zsc_utils._bert import rebuilt
 from zsc_utils._text import whole_number
 from zsc_utils._types import Attention
 from zsc_utils.checkpoint import Checkpoint
@@ -44,7 +45,7 @@ def use(checkpoint: Checkpoint, attention: Attention, *, window: int = WINDOW) -
     whole_number("window", window, "give the tokens that are seen to each side")
     if attention == "sliding" and 1 not in checkpoint.tokenizer("一", "一").token_type_ids:
         raise ValueError(f"sliding: the tokenizer of {checkpoint.name!r} does not mark hypotheses by their token type")
-    model = door.rebuilt(checkpoint.model, lambda *_: None)
+    model = rebuilt(checkpoint.model, lambda *_: None)
     model.bert = recast(model.bert, SlidingBert if attention == "sliding" else BertModel, model.config)
     model.config._attn_implementation = attention
     model.config.sliding_window = window if attention == "sliding" else None
@@ -146,7 +147,7 @@ def chunk_feed_forward(checkpoint: Checkpoint, tokens: int) -> Checkpoint:
     is no whole number over 0.
     """
     whole_number("tokens", tokens, "give how many tokens go through at a time")
-    model = door.rebuilt(checkpoint.model, lambda *_: None)
+    model = rebuilt(checkpoint.model, lambda *_: None)
     layers = (recast(layer, ChunkedLayer, model.config) for layer in model.bert.encoder.layer)
     model.bert.encoder.layer = ModuleList(layers)
     model.config.feed_forward_tokens = tokens
@@ -208,7 +209,7 @@ def shrink(checkpoint: Checkpoint, layers: int | Sequence[int]) -> Checkpoint:
         raise ValueError(
             f"layers {layers!r}: give how many of {count}, or numbers from 0 to {count - 1} in rising order"
         )
-    model = door.rebuilt(checkpoint.model, lambda *_: None)
+    model = rebuilt(checkpoint.model, lambda *_: None)
     model.bert.encoder.layer = ModuleList(model.bert.encoder.layer[k] for k in kept)
     origin = getattr(model.config, "kept_layers", range(count))
     model.config.kept_layers = [origin[k] for k in kept]

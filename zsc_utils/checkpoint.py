@@ -8,13 +8,11 @@ import copy
 import errno
 import hashlib
 import json
-import math
 import os
 import pickle
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +22,16 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.nn import Parameter
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
 
+from zsc_utils._bert import check_shapes, expected_shapes, weightless
 from zsc_utils._types import Name
+from zsc_utils._weights import WEIGHTS, CheckpointError, stored_bytes, tensor_shapes, weights_file, write_tensors
+from zsc_utils.formats import DTYPES, FORMATS, format_of, made_of_any
 
 BUNDLED = Path(__file__).parent / "data" / "mini"
 ATTENTIONS = ("sdpa", "eager")
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
 CACHE_VERSION = "2"  # counts up when what lies in the cache is made otherwise
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 # the classes of ModelScope's zero-shot checkpoints, for folders that do not say
 LABEL_IDS = {"entailment": 0, "neutral": 1, "contradiction": 2}
@@ -48,10 +46,6 @@ CONFIG_KEYS = (
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says when a disk has no room
 ROOM = "free some, or set XDG_CACHE_HOME to a folder on a larger disk"
 OFFLINE = 'Offline there are "mini" (bundled, trained) and "base-shape" (StructBERT\'s shape, random weights).'
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or trusted; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +99,15 @@ def load(name: Name | Source, *, dtype: torch.dtype = torch.float32, attention: 
     that was saved in another precision (zsc_utils.quantization) keeps it. Raises CheckpointError when the checkpoint
     cannot be found, is broken, or holds code.
     """
-    if dtype not in DTYPES:
+    if dtype not in DTYPES.values():
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
     if attention not in ATTENTIONS:
         raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
     source = resolve(name)
     config = copy.deepcopy(source.config)  # it becomes the model's own
-    reader = READERS_AS.get(dtype) or READERS[config.zsc_format]
+    form = made_of_any(dtype) or format_of(config)
     with quiet_transformers():
-        model = reader(source.folder, config, dtype=dtype, attn_implementation=attention)
+        model = form.read(source.folder, config, dtype=dtype, attn_implementation=attention)
     return opened(source, model)
 
 
@@ -178,7 +172,7 @@ def download(name):
 def readable(folder):
     """(`folder` itself, its config) when transformers reads it as it is, else (its conversion in the cache, None)."""
     config = read_config(folder)
-    if config.zsc_format != "transformers":
+    if format_of(config) is not FORMATS[0]:
         return folder, config
     weights = weights_file(folder)
     if weights.suffix == ".safetensors" and tensor_shapes(weights) == expected_shapes(config):
@@ -188,8 +182,28 @@ def readable(folder):
 
 def stored_as(folder, dtype):
     """A folder with the same checkpoint stored in `dtype`, made once in the cache."""
-    what = str(dtype).removeprefix("torch.")
-    return cached(f"{what}--{folder.name}--{digest(folder)}", lambda target: STORERS[dtype](folder, target))
+    form = made_of_any(dtype)
+    return cached(f"{form.precision}--{folder.name}--{digest(folder)}", lambda target: store(folder, form, target))
+
+
+def store(source, form, folder):
+    """Write the checkpoint of a folder to a new one in a Format, with one tensor in memory at a time."""
+    config = read_config(source)
+    folder.mkdir()
+    form.store(weights_file(source), config, folder / WEIGHTS[0])
+    write_beside(folder, source, config, form, label_ids(source, config))
+
+
+def write_beside(folder, source, config, form, ids):
+    """Write what belongs to the weights of a folder: config, the tokenizer's files, the two classes' ids."""
+    config = config.to_dict() | {"zsc_format": form.name}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
+    for file in TOKENIZER_FILES:
+        if (source / file).is_file():
+            shutil.copy(source / file, folder / file)
+    ids = dict(zip(("entailment", "contradiction"), ids))
+    (folder / "label_mapping.json").write_text(json.dumps(ids) + "\n", encoding="utf-8")
+    read_tokenizer(folder, read_config(folder))
 
 
 def digest(folder):
@@ -268,9 +282,9 @@ def read_config(folder):
         raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
     if kind not in ("bert", "structbert"):
         raise CheckpointError(f"{file} says model_type {kind!r}: only bert and structbert are read here")
-    if stated.setdefault("zsc_format", "transformers") not in READERS:
-        known = ", ".join(sorted(READERS))
-        raise CheckpointError(f"{file} says zsc_format {stated['zsc_format']!r}: this version reads {known}")
+    known = sorted(form.name for form in FORMATS)
+    if stated.setdefault("zsc_format", FORMATS[0].name) not in known:
+        raise CheckpointError(f"{file} says zsc_format {stated['zsc_format']!r}: this version reads {', '.join(known)}")
     heads, hidden = stated.get("num_attention_heads", 12), stated.get("hidden_size", 768)
     if isinstance(heads, int) and isinstance(hidden, int) and heads > 0 and hidden % heads:
         raise CheckpointError(f"{file}: hidden_size {hidden} is no multiple of {heads} attention heads")
@@ -353,31 +367,6 @@ def read_tokenizer(folder, config):
 # ------------------------------------------------------------------------------------------------------- weights
 
 
-def weights_file(folder):
-    """The file with the weights; safetensors where there is a choice."""
-    for file in WEIGHTS:
-        if (folder / file).is_file():
-            return folder / file
-    raise CheckpointError(f"{folder} holds no weights: neither {' nor '.join(WEIGHTS)}")
-
-
-def tensor_shapes(file):
-    """{name: shape} from the header of a safetensors file; no weight is read."""
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is broken or cut short: {error}. Fetch the checkpoint anew") from error
-
-
-def stored_bytes(folder):
-    """Bytes of the weights in a folder's safetensors file, without its header."""
-    file = weights_file(folder)
-    with file.open("rb") as start:
-        header = 8 + int.from_bytes(start.read(8), "little")
-    return file.stat().st_size - header
-
-
 def read_state(file):
     """{name: tensor} of a weights file, memory-mapped; a pickle is opened for tensors only, never for code."""
     if file.suffix == ".safetensors":
@@ -427,82 +416,6 @@ def bert_names(state, file):
     return renamed
 
 
-def expected_shapes(config):
-    """{name: shape} of every weight that a config asks for, as BertForSequenceClassification names them."""
-    h, f = config.hidden_size, config.intermediate_size
-    linear = {"bert.pooler.dense": (h, h), "classifier": (config.num_labels, h)}
-    norms = ["bert.embeddings.LayerNorm"]
-    for layer in (f"bert.encoder.layer.{number}" for number in range(config.num_hidden_layers)):
-        linear |= {f"{layer}.attention.self.{part}": (h, h) for part in ("query", "key", "value")}
-        linear |= {f"{layer}.attention.output.dense": (h, h)}
-        linear |= {f"{layer}.intermediate.dense": (f, h), f"{layer}.output.dense": (h, f)}
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    tables = {
-        "word": config.vocab_size,
-        "position": config.max_position_embeddings,
-        "token_type": config.type_vocab_size,
-    }
-    shapes = {f"bert.embeddings.{what}_embeddings.weight": (rows, h) for what, rows in tables.items()}
-    for name, (out, wide) in linear.items():
-        shapes |= {f"{name}.weight": (out, wide), f"{name}.bias": (out,)}
-    return shapes | {f"{name}.{part}": (h,) for name in norms for part in ("weight", "bias")}
-
-
-def check_shapes(found, config, file):
-    """Raise unless `found` {name: shape} is exactly what the config asks for."""
-    expected = expected_shapes(config)
-    missing, strange = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    if missing or strange:
-        lacks = f"lacks {len(missing)} tensors such as {missing[0]}" if missing else ""
-        extra = f"holds {len(strange)} unknown ones such as {strange[0]}" if strange else ""
-        raise CheckpointError(f"{file} does not fit its config.json: it {' and '.join(filter(None, [lacks, extra]))}")
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise CheckpointError(f"{file} does not fit its config.json: {name} is {found[name]}, should be {shape}")
-
-
-# ------------------------------------------------------------------------------------------------------- readers
-
-
-def read_transformers(folder, config, **options):
-    """Weights stored as they are used: memory-mapped, so that a page takes memory when it is touched."""
-    file = weights_file(folder)
-    check_shapes(tensor_shapes(file), config, file)
-    return BertForSequenceClassification.from_pretrained(folder, config=config, **options)
-
-
-def read_int8_rows(folder, config, *, dtype=torch.float32, attn_implementation="sdpa"):
-    """Matrices stored as int8 with one fp32 scale a row, `name.scale`; unpacked module by module while loading, so that
-    no more than one matrix is in memory twice."""
-    file = weights_file(folder)
-    shapes = tensor_shapes(file)
-    check_shapes({name: shape for name, shape in shapes.items() if not name.endswith(".scale")}, config, file)
-    config._attn_implementation = attn_implementation
-    model = rebuilt(weightless(config), lambda module, name: unpacked(module, name, file, dtype))
-    model.config.dtype = dtype
-    return model
-
-
-def unpacked(module, name, file, dtype):
-    """A module with its weights from the file, in `dtype`; None for one that only holds modules."""
-    if not module._parameters:
-        return None
-    with safe_open(file, framework="pt") as tensors:  # opened anew for each: what was read is let go
-        weights = {key: unpack(tensors, f"{name}.{key}", file).to(dtype) for key in module._parameters}
-    return with_weights(module, weights)
-
-
-def unpack(tensors, name, file):
-    """A tensor of an open file in fp32, copied."""
-    tensor = tensors.get_tensor(name)
-    if tensor.dtype != torch.int8:
-        return tensor.to(torch.float32, copy=True)
-    scale = tensors.get_tensor(f"{name}.scale") if f"{name}.scale" in tensors.keys() else None
-    if scale is None or scale.shape != tensor.shape[:1]:
-        raise CheckpointError(f"{file} is broken: no scale, or not one a row, for {name}")
-    return tensor.to(torch.float32).mul_(scale[:, None])
-
-
 def check_loaded(checkpoint):
     """Raise for a checkpoint whose weights are not in memory, of which no other can be made."""
     if any(tensor.is_meta for tensor in checkpoint.model.parameters()):
@@ -510,77 +423,6 @@ def check_loaded(checkpoint):
             f"the weights of {checkpoint.name!r} are not all in memory (layers are streamed or offloaded), so they "
             "cannot be changed or saved: use zsc_utils.load; or name their precision to stream_layers, as its dtype"
         )
-
-
-def weightless(config):
-    """A model whose weights are on the meta device, so that none takes memory; its index buffers are real."""
-    with torch.device("meta"):
-        model = BertForSequenceClassification(config)
-    embeddings = model.bert.embeddings
-    embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]
-    embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
-    return model.eval()
-
-
-def rebuilt(module, change):
-    """A copy of a model in which `change(submodule, name)` has replaced modules; None: look at the children.
-
-    Weights that are not replaced are shared with the original, which stays as it was; settings are its own.
-    """
-    model = rebuilt_module(module, change, "")
-    own = copy.deepcopy(module.config)
-    for part in model.modules():
-        if getattr(part, "config", None) is module.config:
-            part.config = own
-    return model
-
-
-def rebuilt_module(module, change, name):
-    new = change(module, name)
-    if new is None:
-        new = with_weights(module, module._parameters)
-        new._buffers = dict(module._buffers)  # where int8 weights are
-        path = name + "." if name else ""
-        new._modules = {key: rebuilt_module(child, change, path + key) for key, child in module._modules.items()}
-    return new
-
-
-def with_weights(module, weights):
-    """A copy of one module with other weights, {name: tensor}, and no hooks; its children are the same."""
-    new = object.__new__(type(module))
-    new.__dict__.update(vars(module))
-    new.__dict__.update({key: type(value)() for key, value in vars(module).items() if "_hooks" in key})
-    new.__dict__.pop("_output_capturing_hooks_installed", None)  # by which transformers knows that its own are there
-    new._parameters = {
-        key: tensor if isinstance(tensor, Parameter) else Parameter(tensor, requires_grad=False)
-        for key, tensor in weights.items()
-    }
-    new._buffers = {key: buffer if buffer is None else buffer.clone() for key, buffer in module._buffers.items()}
-    new._modules = dict(module._modules)
-    return new
-
-
-def float_module(module, name, tensors, dtype):
-    """A module with weights in `dtype` from its tensors as they are stored; those of that dtype are shared."""
-    weights = {}
-    for key in module._parameters:
-        weights[key] = tensors[key].to(dtype)
-        if f"{key}.scale" in tensors:
-            weights[key] *= tensors[f"{key}.scale"][:, None]
-    return with_weights(module, weights)
-
-
-# How weights may be stored, {zsc_format of config.json: reader}; a lever with a format of its own adds its reader here,
-# so that this door need not know the lever.
-READERS: dict[str, Callable] = {"transformers": read_transformers, "int8-rows": read_int8_rows}
-# {dtype: reader} for what no file needs to be stored as
-READERS_AS: dict[torch.dtype, Callable] = {}
-# For one module, {zsc_format: function(module, its name, {key: tensor as it is stored}, dtype) -> module}
-MODULES: dict[str, Callable] = {"transformers": float_module, "int8-rows": float_module}
-# {zsc_format: dtype} of what runs in what it is stored in
-KEPT: dict[str, torch.dtype] = {}
-# {dtype: function(folder, new folder)} that stores a checkpoint anew, in little memory
-STORERS: dict[torch.dtype, Callable] = {}
 
 
 @contextmanager
@@ -634,31 +476,3 @@ def random_weights(name, shape, deviation, random):
     else:
         for start in range(0, shape[0], 512):
             yield torch.empty(min(512, shape[0] - start), *shape[1:]).normal_(0, deviation, generator=random)
-
-
-# --------------------------------------------------------------------------------------------------- one at a time
-
-
-def write_tensors(path, entries, make):
-    """Write a safetensors file of `entries`, {name: (dtype, shape)}, with one tensor in memory at a time.
-
-    `make(name)` gives a tensor's parts, one behind the other; it is asked in the order of the names. safetensors itself
-    writes only what is in memory whole.
-    """
-    with path.open("wb") as new:
-        write_header(new, entries)
-        for name in sorted(entries):
-            for part in make(name):
-                new.write(part.contiguous().flatten().view(torch.uint8).numpy())
-
-
-def write_header(new, entries):
-    """The header of a safetensors file; a file in which tensors do not lie in its order cannot be opened."""
-    size, header, start = {"I8": 1, "F32": 4}, {"__metadata__": {"format": "pt"}}, 0
-    for name, (dtype, shape) in sorted(entries.items()):
-        end = start + math.prod(shape) * size[dtype]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    new.write(len(text).to_bytes(8, "little") + text)

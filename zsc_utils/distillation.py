@@ -14,6 +14,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss
 from tqdm.auto import tqdm
 
 from zsc_utils import checkpoint as door
+from zsc_utils._bert import rebuilt, with_weights
 from zsc_utils._products import times_as_long
 from zsc_utils._text import whole_number
 from zsc_utils._types import Name
@@ -82,7 +83,7 @@ def distil(
     shared = isinstance(labels[0], str)
     own = tuple(tuple(labels if shared else labels[i]) for i in order)
     lesson = Lesson(tuple(texts[i] for i in order), own, steps, rate, seed)
-    learner, master = trainable(student), replace(teacher, model=door.rebuilt(teacher.model, lambda *_: None))
+    learner, master = trainable(student), replace(teacher, model=rebuilt(teacher.model, lambda *_: None))
     parameters = [p for p in learner.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     state = State(folder, (lesson, student, teacher), learner.model, optimizer)
@@ -145,9 +146,9 @@ def trainable(student):
             weights = {key: tensor.detach() for key, tensor in module._parameters.items()}
         else:
             weights = {key: Parameter(tensor.detach().clone()) for key, tensor in module._parameters.items()}
-        return door.with_weights(module, weights)
+        return with_weights(module, weights)
 
-    return replace(student, model=door.rebuilt(student.model, own))
+    return replace(student, model=rebuilt(student.model, own))
 
 
 def finished(learner, student):
@@ -157,9 +158,9 @@ def finished(learner, student):
         if not module._parameters:
             return None
         copied = {key: t.detach().clone() if t.requires_grad else t.detach() for key, t in module._parameters.items()}
-        return door.with_weights(module, copied)
+        return with_weights(module, copied)
 
-    return replace(student, model=door.rebuilt(learner.model, still), name=f"{student.name}, distilled")
+    return replace(student, model=rebuilt(learner.model, still), name=f"{student.name}, distilled")
 
 
 def step_loss(student, teacher, pairs):

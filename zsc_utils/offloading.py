@@ -30,10 +30,13 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
+from zsc_utils._bert import check_shapes, rebuilt, weightless
 from zsc_utils._process import tight_heap
 from zsc_utils._text import whole_number
 from zsc_utils._types import Groups, Name, Size
+from zsc_utils._weights import weights_file
 from zsc_utils.checkpoint import ATTENTIONS, ROOM, Checkpoint, CheckpointError, Source
+from zsc_utils.formats import DTYPES, FORMATS, format_of
 from zsc_utils.memory import Footprint, parameters, parse_size
 
 BLOCK = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
@@ -45,7 +48,7 @@ PARTS = {
                   "attention.output.LayerNorm"),
     "feed-forward": ("intermediate.dense", "output.dense", "output.LayerNorm"),
 }  # fmt: skip
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}
+NUMBERS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}  # in safetensors
 WORDS = "bert.embeddings.word_embeddings"
 
 
@@ -90,7 +93,7 @@ def stream_layers(
     config._attn_implementation = attention
     with tight_heap():
         shelf = Shelf(source.folder, config, dtype, device)
-        model = streamed(door.weightless(config), shelf, block, waiting)
+        model = streamed(weightless(config), shelf, block, waiting)
         rows = min(block + FILLED, waiting // (config.hidden_size * model.dtype.itemsize))
         shelf.waiting_room(rows, config.hidden_size)
         return door.opened(source, model)
@@ -105,8 +108,8 @@ def stored(folder, dtype, device="cpu"):
     """(Source, dtype) of weights that can be streamed in `dtype`; for int8 they may be stored anew first."""
     source = door.resolve(folder)
     folder, config = source.folder, source.config
-    kept = door.KEPT.get(config.zsc_format, torch.float32)
-    if dtype not in (None, *door.DTYPES):
+    kept = format_of(config).dtype
+    if dtype not in (None, *DTYPES.values()):
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
     if kept == torch.int8 and dtype not in (None, torch.int8):
         raise CheckpointError(f"{folder.name} is stored in int8 and runs in it: leave out dtype {dtype}")
@@ -152,7 +155,7 @@ class WeightsFile:
             entries = json.loads(os.pread(self.handle, size, 8))
             entries.pop("__metadata__", None)
             for entry in entries.values():
-                (start, end), dtype = entry["data_offsets"], DTYPES.get(entry["dtype"])
+                (start, end), dtype = entry["data_offsets"], NUMBERS.get(entry["dtype"])
                 if dtype is not None and end - start != math.prod(entry["shape"]) * dtype.itemsize:
                     raise ValueError("a tensor is not as long as its shape says")
             if 8 + size + max(entry["data_offsets"][1] for entry in entries.values()) != self.status()[0]:
@@ -180,9 +183,9 @@ class WeightsFile:
     def dtype(self, name):
         """What a tensor is stored in; raises CheckpointError for what no weight is."""
         dtype = self.entries[name]["dtype"]
-        if dtype not in DTYPES:
+        if dtype not in NUMBERS:
             raise CheckpointError(f"{self.path} is broken: {name} is stored as {dtype}")
-        return DTYPES[dtype]
+        return NUMBERS[dtype]
 
     def read(self, name, place=None):
         """A tensor as it is stored; with `place`, into that tensor, which may be of another dtype."""
@@ -220,7 +223,7 @@ def check_file(file, config):
     """Raise unless a file holds every weight that the config asks for, and int8 rows have a positive scale each."""
     shapes = {name: tuple(entry["shape"]) for name, entry in file.entries.items()}
     scales = {name: shape for name, shape in shapes.items() if name.endswith(".scale")}
-    door.check_shapes({name: shape for name, shape in shapes.items() if name not in scales}, config, file.path)
+    check_shapes({name: shape for name, shape in shapes.items() if name not in scales}, config, file.path)
     in_rows = {name for name in shapes if file.dtype(name) == torch.int8}
     for name in sorted(in_rows | {scale.removesuffix(".scale") for scale in scales}):
         fits = name in in_rows and scales.get(f"{name}.scale") == shapes[name][:1]
@@ -262,10 +265,10 @@ class Shelf:
 
     def __init__(self, folder, config, dtype, device):
         self.made_from = folder, config, dtype, device
-        self.file = WeightsFile(door.weights_file(folder))
+        self.file = WeightsFile(weights_file(folder))
         check_file(self.file, config)
-        self.make, self.dtype, self.device = door.MODULES[config.zsc_format], dtype, device
-        self.layer = door.weightless(config).bert.encoder.layer[0]
+        self.make, self.dtype, self.device = format_of(config).module, dtype, device
+        self.layer = weightless(config).bert.encoder.layer[0]
         self.empty = {part: {path: self.layer.get_submodule(path) for path in paths} for part, paths in PARTS.items()}
         self.lift = Lift(device) if device.type == "cuda" else None
         self.places = {part: self.room(paths) for part, paths in PARTS.items()}
@@ -445,7 +448,7 @@ def streamed(model, shelf, block, waiting):
             return StreamedEmbedding(shelf.file, name, shelf.dtype)
         return shelf.make(module, name, shelf.file.tensors(name), shelf.dtype) if module._parameters else None
 
-    rest = door.rebuilt(model, small)
+    rest = rebuilt(model, small)
     device = shelf.made_from[-1]
     for part in (rest.bert.embeddings.position_embeddings, rest.bert.embeddings.token_type_embeddings,
                  rest.bert.embeddings.LayerNorm, rest.bert.pooler, rest.classifier):  # fmt: skip
@@ -606,7 +609,7 @@ def dispatch(
 
     source = door.resolve(folder)
     name, folder, config = source.name, source.folder, copy.deepcopy(source.config)
-    if config.zsc_format != "transformers":
+    if format_of(config) is not FORMATS[0]:
         raise CheckpointError(f"{name} is stored as {config.zsc_format}, which accelerate cannot read: save it in fp32")
     with accelerate.init_empty_weights(include_buffers=False):
         model = BertForSequenceClassification(config)

@@ -19,22 +19,18 @@ from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils._types import Name, Size
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, Source, load
+from zsc_utils.formats import DTYPES, FORMATS, HALVES, activations_dtype, format_of
 from zsc_utils.memory import format_size, parameters, parse_size
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
-from zsc_utils.quantization import HALVES, int8_bytes, precision_of, quantize
+from zsc_utils.quantization import int8_bytes, precision_of, quantize
 
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.float32}
-LOADED_AS = DTYPES | {"int8": torch.int8}
-# what weights are once they are loaded, by how they are stored
-STORED = {"transformers": "fp32", "int8-rows": "fp32", "int8-v1": "int8", "fp16": "fp16", "bf16": "bf16"}
-MAPPED = STORED | {"int8-rows": "int8"}  # the precision in which embeddings stay in their file
 
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
 # for each shape of a product: kernels that oneDNN keeps, in fp32 buffers that MKL takes
 KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}
-KEPT = 80_000  # for each token of a chunk: buffers that MKL keeps where torch was imported before zsc_utils
+KEPT_BY_MKL = 80_000  # for each token of a chunk: buffers that MKL keeps where torch was imported before zsc_utils
 WORKSPACE = 300_000  # of products, a thread, at most
 HALVES_WORKSPACE = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
 HEAP = 4_000_000  # short-lived extras while loading, and what the allocator does not give back
@@ -74,7 +70,7 @@ class Rung:
             "heap": HEAP + int(HOLES * activations),
         }
         if MKL_KEEPS_BUFFERS and self.precision != "int8":
-            bill["buffers that MKL keeps"] = KEPT * self.chunk
+            bill["buffers that MKL keeps"] = KEPT_BY_MKL * self.chunk
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)
             bill["hidden states that wait"] = self.waiting_bytes(config)
@@ -94,7 +90,7 @@ class Rung:
             return 0
         batches = 2 * self.block // self.max_tokens + 1
         tokens = self.block - largest + batches * inference.STEP
-        return tokens * config.hidden_size * DTYPES[self.precision].itemsize
+        return tokens * config.hidden_size * activations_dtype(self.precision).itemsize
 
     def activations(self, config):
         """Tensor bytes of the worst batch: pairs of one length, as many as fit, and a shorter one that fills it up.
@@ -113,7 +109,7 @@ class Rung:
                 groups.append((1, rest))
             footprint = inference.predict(
                 config, groups, attention=self.attention, chunk=self.chunk,
-                dtype=DTYPES[self.precision], int8=engine, hypothesis=hypothesis, ask=False,
+                dtype=activations_dtype(self.precision), int8=engine, hypothesis=hypothesis, ask=False,
             )  # fmt: skip
             worst = max(worst, footprint.peak_activations)
         return worst
@@ -142,7 +138,7 @@ def halved_bytes(config):
 def weight_bytes(config, precision):
     if precision == "int8":
         return int8_bytes(config)
-    return sum(parameters(config).values()) * DTYPES[precision].itemsize
+    return sum(parameters(config).values()) * activations_dtype(precision).itemsize
 
 
 @dataclass(frozen=True)
@@ -254,9 +250,7 @@ class Plan:
     def expected(self):
         if self.rung.block or self.rung.precision != self.subject.mapped:
             return self.predicted
-        row = self.subject.config.hidden_size * (
-            1 if self.rung.precision == "int8" else DTYPES[self.rung.precision].itemsize
-        )
+        row = self.subject.config.hidden_size * DTYPES[self.rung.precision].itemsize
         starts = self.seen.nonzero().flatten() * row
         windows = torch.cat([starts, starts + row - 1]).div(WINDOW, rounding_mode="floor").unique()
         table = row * len(self.seen)
@@ -356,8 +350,9 @@ def described(checkpoint):
     if not isinstance(checkpoint, Checkpoint):
         source = door.resolve(checkpoint)
         folder, config, name, attention = source.folder, source.config, source.name, "sdpa"
-        precision, mapped = STORED[config.zsc_format], MAPPED[config.zsc_format]
-        if config.zsc_format == "transformers" and source.stored_bytes < weight_bytes(config, "fp32"):
+        form = format_of(config)
+        precision, mapped = form.precision, form.embeddings or form.precision
+        if form is FORMATS[0] and source.stored_bytes < weight_bytes(config, "fp32"):
             mapped, beside = None, source.stored_bytes  # fewer bits in the file, widened while they are read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
@@ -400,7 +395,7 @@ def pulled(plan, checkpoint):
     if not isinstance(checkpoint, Checkpoint):
         options = {"attention": "sdpa" if rung.attention == "sliding" else rung.attention}
         if rung.precision != plan.subject.precision:
-            options["dtype"] = LOADED_AS[rung.precision]
+            options["dtype"] = DTYPES[rung.precision]
         if rung.block:
             room = 8 * rung.block * plan.subject.config.hidden_size  # for all of them, filled up
             return stream_layers(checkpoint, block=rung.block, waiting=room if rung.waiting else 0, **options)
