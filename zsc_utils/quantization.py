@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from zsc_utils import checkpoint as door
 from zsc_utils._bert import converted, rebuilt
 from zsc_utils._int8 import Int8Embedding, Int8Linear, int8_bytes, rows_to_int8, to_int8, tokens_to_int8
-from zsc_utils._products import WIDENED, int8_engine, times_as_long
+from zsc_utils._products import WIDENED, activation_range, int8_engine, times_as_long
 from zsc_utils._types import Name, Precision, Result
 from zsc_utils.checkpoint import Checkpoint
 from zsc_utils.formats import DTYPES, HALVES, format_for
 
 __all__ = [
-    "Agreement", "Int8Embedding", "Int8Linear", "PRECISIONS", "agreement", "int8_bytes", "precision_of",
-    "product_time", "quantize", "rows_to_int8", "save", "tokens_to_int8", "weight_bytes", "wilson",
+    "Agreement", "Int8Embedding", "Int8Linear", "PRECISIONS", "activation_range", "agreement", "int8_bytes",
+    "precision_of", "product_time", "quantize", "rows_to_int8", "save", "tokens_to_int8", "weight_bytes", "wilson",
 ]  # fmt: skip
 
 PRECISIONS = tuple(precision for precision in DTYPES if precision != "fp32")  # that a checkpoint can be made in
