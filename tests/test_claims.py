@@ -20,6 +20,11 @@ def test_the_article_s_sections_are_all_there():
                       "7": 5}  # fmt: skip
 
 
+def test_where_there_is_no_ledger_that_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="claims.toml: the ledger is in the project's checkout"):
+        claims.read(tmp_path / "claims.toml")
+
+
 def test_each_claim_has_a_cell_of_its_own():
     assert max(Counter((claim.notebook, claim.cell) for claim in LEDGER).values()) == 1
 

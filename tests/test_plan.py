@@ -581,6 +581,17 @@ def test_buffers_that_mkl_keeps_are_in_the_bill(base_shape, imports, kept):
     assert int(measured) <= int(predicted) <= 150e6
 
 
+@pytest.mark.parametrize("keeps, there, counted", [(True, True, True), (True, False, False), (False, True, False)])
+def test_mkl_s_buffers_count_where_it_keeps_them_and_only_in_floats(monkeypatch, keeps, there, counted):
+    subject = planning.described("mini")
+    monkeypatch.setattr(planning, "MKL_KEEPS_BUFFERS", keeps)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: there)
+    bills = {p: subject.bill(planning.Rung(p, "sdpa", 512, 64)) for p in ("fp32", "bf16", "int8")}
+    assert {p: "buffers that MKL keeps" in bill for p, bill in bills.items()} == {
+        "fp32": counted, "bf16": counted, "int8": False,
+    }  # fmt: skip
+
+
 def test_few_tokens_bring_in_little_of_a_mapped_table(base_shape, two_threads):
     peak = child("base-shape", TEXTS, LABELS, "700MB")
     kept(peak, "700MB")

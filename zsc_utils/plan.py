@@ -69,7 +69,7 @@ class Rung:
             "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
             "heap": HEAP + int(HOLES * activations),
         }
-        if MKL_KEEPS_BUFFERS and self.precision != "int8":
+        if MKL_KEEPS_BUFFERS and torch.backends.mkl.is_available() and self.precision != "int8":
             bill["buffers that MKL keeps"] = KEPT_BY_MKL * self.chunk
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)
