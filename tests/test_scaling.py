@@ -1,6 +1,7 @@
 """Datasets through Ray: every good row once, whoever dies; bad rows told; memory flat; nothing left running."""
 
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -57,6 +58,7 @@ def machines():
 
     The second node may come later.
     """
+    level = logging.getLogger("ray.data").level
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
         cluster = scaling.cluster(None)
@@ -68,7 +70,7 @@ def machines():
     second.terminate()
     second.wait()
     cluster.__exit__(None, None, None)
-    assert not ray.is_initialized()
+    assert not ray.is_initialized() and logging.getLogger("ray.data").level == level
 
 
 def alone(parts, model, work, workers, address):
