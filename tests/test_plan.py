@@ -507,6 +507,8 @@ def kept(peak, budget):
     # layers are streamed is the worst block
     allowed = facts["bill"]["heap"] + facts["bill"]["kernels and buffers of products"]
     assert facts["expected"] - allowed < 1.1 * peak.total
+    # nor less than what came: of a mapped file a little more may come in than the rows that were looked up
+    assert peak.total <= facts["expected"] + max(0.1 * peak.total, 12 * MB)
     return results
 
 
