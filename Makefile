@@ -11,7 +11,7 @@ TORCH := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 
 PYTEST := env -u ZSC_CHECKPOINT $(BIN)/python -m pytest --durations=15 --durations-min=1
 # what takes longest begins first, so that neither of the two processes waits for the other in the end
-SLOWEST := tests/test_scaling.py tests/test_levels.py tests/test_plan.py
+SLOWEST := tests/journeys/test_scaling.py tests/journeys/test_levels.py tests/unit/test_plan.py
 
 # oneDNN and torch's kernels are lowered to AVX2 to try that level: then MKL too, which multiplies fp32
 ifeq ($(ONEDNN_MAX_CPU_ISA),AVX2)

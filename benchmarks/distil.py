@@ -29,8 +29,8 @@ QUICK_EVERY = 8
 def lesson():
     """(texts, a list of labels for each): headlines with labels of their own and of others, reviews with two labels."""
     headlines, reviews = (
-        [json.loads(line) for file in sorted((ROOT / "training" / "data").glob(pattern)) for line in file.open("rb")]
-        for pattern in ("headlines_*.jsonl", "reviews_*.jsonl")
+        [json.loads(line) for line in (ROOT / "training" / "data" / f"{name}.jsonl").open("rb")]
+        for name in ("headlines", "reviews")
     )
     rng, lists = random.Random(0), []
     for record in headlines:

@@ -419,7 +419,7 @@ def forward_row(setting: Setting, forward: Callable) -> dict:
 
 def predictions(setting: Setting, config: object, kind: str, batch: int) -> dict[str, int]:
     """The bytes of activations that are predicted for a pass in fp32."""
-    tokens = inference.filled(batch * setting.length) if setting.on_cuda else inference.CHUNK
+    tokens = inference.filled(batch * setting.length) if setting.on_cuda else inference.CHUNK_TOKENS
     groups = [(batch, setting.length)]
     return {
         "BERT's own": memory.predict(config, batch, setting.length, attention=kind).peak_activations,

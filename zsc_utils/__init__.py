@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 from zsc_utils import _process  # noqa: F401  now, for MKL's setting must be made before torch is imported
 
 if TYPE_CHECKING:
-    from zsc_utils.checkpoint import Checkpoint, CheckpointError, default_name, load
+    from zsc_utils._text import default_name
+    from zsc_utils.checkpoint import Checkpoint, CheckpointError, load
     from zsc_utils.classifier import ZeroShotClassifier
     from zsc_utils.optimized_classifier import OptimizedZeroShotClassifier
 
 HOMES = {
-    "Checkpoint": "checkpoint", "CheckpointError": "checkpoint", "default_name": "checkpoint", "load": "checkpoint",
+    "Checkpoint": "checkpoint", "CheckpointError": "checkpoint", "default_name": "_text", "load": "checkpoint",
     "ZeroShotClassifier": "classifier", "OptimizedZeroShotClassifier": "optimized_classifier",
 }  # fmt: skip
 ROOMS = (
     "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "formats", "inference", "memory",
     "offloading", "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
+    "torch_engine",
 )  # fmt: skip
 
 __all__ = [

@@ -8,15 +8,13 @@ import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
-from zsc_utils import checkpoint as door
-from zsc_utils import inference, memory
-from zsc_utils import plan as planning
-from zsc_utils._text import DEFAULT_TEMPLATE, check_labels
+from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
+from zsc_utils._types import Precision
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
-from zsc_utils.formats import DTYPES, activations_dtype
 from zsc_utils.records import as_json, read_line, reason
 
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -52,11 +50,11 @@ are predicted. No weights are loaded. With --length and --labels also what one s
 
 def main(arguments=None):
     """Run the command; returns its exit status."""
-    given = parser().parse_args(arguments)
+    arguments = parser().parse_args(arguments)
     if sys.stderr is None:  # closed; else the next file that is opened would get what is told
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
-        status = given.run(given)
+        status = arguments.run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where an error can still be told
         return status
@@ -95,10 +93,12 @@ def parser():
     commands = whole.add_subparsers(required=True, metavar="classify | plan")
     model = argparse.ArgumentParser(add_help=False)
     name = "mini, base-shape, a folder or a ModelScope id (default: $ZSC_CHECKPOINT, or mini)"
-    model.add_argument("--checkpoint", default=door.default_name(), metavar="NAME", help=name)
+    model.add_argument("--checkpoint", default=default_name(), metavar="NAME", help=name)
     model.add_argument("--budget", metavar="SIZE", help="what the process may grow by, as 300MB")
     model.add_argument("--allow-lossy", action="store_true", help="let the budget pull int8, which changes scores")
-    model.add_argument("--precision", choices=DTYPES, help="by hand, instead of what the checkpoint is stored in")
+    model.add_argument(
+        "--precision", choices=get_args(Precision), help="by hand, instead of what the checkpoint is stored in"
+    )
     model.add_argument("--offload", action="store_true", default=None, help="by hand: layers stay in their file")
     text = dict(parents=[model], formatter_class=argparse.RawDescriptionHelpFormatter)
     add_classify(commands.add_parser("classify", description=CLASSIFY, help="texts in, JSONL out", **text))
@@ -131,26 +131,28 @@ def add_plan(command):
 # ------------------------------------------------------------------------------------------------------------ classify
 
 
-def classify(given):
+def classify(arguments):
     """Classify the lines of a file; returns the exit status."""
-    labels = check_labels(given.labels)
-    if given.file != "-" and (not Path(given.file).exists() or Path(given.file).is_dir()):
-        raise ValueError(f"{given.file}: no such file")
-    if not given.output and sys.stdout is None:
+    labels = check_labels(arguments.labels)
+    if arguments.file != "-" and (not Path(arguments.file).exists() or Path(arguments.file).is_dir()):
+        raise ValueError(f"{arguments.file}: no such file")
+    if not arguments.output and sys.stdout is None:
         raise ValueError("standard output is closed: name a file with --output")
-    before = written(given, labels)
+    before = read_output(arguments, labels)
     classifier = ZeroShotClassifier(
-        given.checkpoint, precision=given.precision, offload=given.offload,
-        memory_budget=given.budget, allow_lossy=given.allow_lossy,
+        arguments.checkpoint, precision=arguments.precision, offload=arguments.offload,
+        memory_budget=arguments.budget, allow_lossy=arguments.allow_lossy,
     )  # fmt: skip
-    options = dict(multi_label=given.multi_label, long_texts=given.long_texts, progress=not given.quiet)
-    with nullcontext(sys.stdin.buffer) if given.file == "-" else open(given.file, "rb") as source:
-        lines = Lines(source, given, before)
-        answers = classifier.answers(lines, labels, given.template, start=before.lines, **options)
-        with opened(given, before) as target:
-            bad = sum(write(row, answer, target, given) for row, answer in answers)
+    options = dict(multi_label=arguments.multi_label, long_texts=arguments.long_texts, progress=not arguments.quiet)
+    with nullcontext(sys.stdin.buffer) if arguments.file == "-" else open(arguments.file, "rb") as source:
+        lines = Lines(source, arguments, before)
+        answers = classifier.answers(lines, labels, arguments.template, start=before.lines, **options)
+        with open_output(arguments, before) as target:
+            bad = sum(write(row, answer, target, arguments) for row, answer in answers)
     if lines.read < before.lines:
-        raise ValueError(f"{given.file} has {lines.read} lines, {given.output} results of {before.lines}: no such run")
+        raise ValueError(
+            f"{arguments.file} has {lines.read} lines, {arguments.output} results of {before.lines}: no such run"
+        )
     if bad:
         print(f"{bad} of {lines.read - before.lines} lines have no result", file=sys.stderr)
     return BAD_LINES if bad or before.bad else 0
@@ -159,27 +161,27 @@ def classify(given):
 class Lines:
     """The Row of each line of a source, and how many were `read`; the last that was done `before` is to be the same."""
 
-    def __init__(self, source, given, before):
-        self.source, self.given, self.before, self.read = source, given, before, 0
+    def __init__(self, source, arguments, before):
+        self.source, self.arguments, self.before, self.read = source, arguments, before, 0
 
     def __iter__(self):
-        is_json = self.given.jsonl or self.given.file.endswith(".jsonl")
+        is_json = self.arguments.jsonl or self.arguments.file.endswith(".jsonl")
         for number, raw in enumerate(self.source, 1):
-            row = read_line(number, raw, self.given.field if is_json else None)
+            row = read_line(number, raw, self.arguments.field if is_json else None)
             self.read = number
             if number == self.before.lines and self.before.last.get("sequence", row.text) != row.text:
-                raise ValueError(f"line {number} of {self.given.file} is another than when its result was written")
+                raise ValueError(f"line {number} of {self.arguments.file} is another than when its result was written")
             yield row
 
     def __length_hint__(self):
         """How many lines a file has, for the progress bar; 0 where it cannot be read twice."""
-        if not Path(self.given.file).is_file():
+        if not Path(self.arguments.file).is_file():
             return 0
-        with open(self.given.file, "rb") as lines:
+        with open(self.arguments.file, "rb") as lines:
             return sum(1 for _ in lines)
 
 
-def write(row, answer, target, given):
+def write(row, answer, target, arguments):
     """Write the result of a line at once, and tell the error if it has one; returns whether it has."""
     failed = isinstance(answer, Exception)
     if failed:
@@ -191,7 +193,7 @@ def write(row, answer, target, given):
     except BrokenPipeError:
         raise
     except OSError as raised:
-        more = "; make room, then go on with --resume" if given.output else ""
+        more = "; make room, then go on with --resume" if arguments.output else ""
         raise OSError(f"result of line {row.number} cannot be written: {raised}{more}") from raised
     return failed
 
@@ -200,7 +202,7 @@ def write(row, answer, target, given):
 
 
 @dataclass
-class Written:
+class Output:
     """What an output holds: whole lines, how many of them have no result, their bytes, and the last of them."""
 
     lines: int = 0
@@ -209,34 +211,34 @@ class Written:
     last: dict = field(default_factory=dict)
 
 
-def written(given, labels):
+def read_output(arguments, labels):
     """What is to be gone on with.
 
     Raises ValueError for an output that exists and is not resumed, or holds something else than results for `labels`.
     """
-    if given.resume and not given.output:
+    if arguments.resume and not arguments.output:
         raise ValueError("--resume goes on with the file of --output: name it")
-    found = Written()
-    if not given.output or not given.output.exists():
+    found = Output()
+    if not arguments.output or not arguments.output.exists():
         return found
-    if not given.output.is_file():
-        raise ValueError(f"{given.output} is no file: results go to a file, or to standard output")
-    if not given.resume:
-        raise ValueError(f"{given.output} exists: give --resume to go on with it, or another name")
-    with given.output.open("rb") as file:
+    if not arguments.output.is_file():
+        raise ValueError(f"{arguments.output} is no file: results go to a file, or to standard output")
+    if not arguments.resume:
+        raise ValueError(f"{arguments.output} exists: give --resume to go on with it, or another name")
+    with arguments.output.open("rb") as file:
         for line in file:
             number, whole = found.lines + 1, line.endswith(b"\n")
             begins = b'{"line": %d, "' % number
-            result = as_result(line, number, labels) if whole else None
+            result = result_of_line(line, number, labels) if whole else None
             if result is None and (whole or line[: len(begins)] != begins[: len(line)]):
-                raise ValueError(f"{given.output}: line {number} is no result for these labels; give another name")
+                raise ValueError(f"{arguments.output}: line {number} is no result for these labels; give another name")
             if whole:
                 bad = found.bad + ("error" in result)
-                found = Written(number, bad, found.size + len(line), result)
+                found = Output(number, bad, found.size + len(line), result)
     return found
 
 
-def as_result(line, number, labels):
+def result_of_line(line, number, labels):
     """The result in a line of output; None if it is none, not the one of that `number`, or one for other labels."""
     try:
         result = json.loads(line)
@@ -247,15 +249,15 @@ def as_result(line, number, labels):
 
 
 @contextmanager
-def opened(given, before):
+def open_output(arguments, before):
     """The output as a binary file, after what was written before; standard output if none is named."""
-    if not given.output:
+    if not arguments.output:
         yield sys.stdout.buffer
         return
     try:
-        target = open(given.output, "ab")  # noqa: SIM115
+        target = open(arguments.output, "ab")  # noqa: SIM115
     except OSError as error:
-        raise ValueError(f"{given.output} cannot be written: {error}") from error
+        raise ValueError(f"{arguments.output} cannot be written: {error}") from error
     try:
         target.truncate(before.size)  # a line that was cut short goes
         yield target
@@ -269,30 +271,38 @@ def opened(given, before):
 # ---------------------------------------------------------------------------------------------------------------- plan
 
 
-def plan(given):
+def plan(arguments):
     """Print the plan of a budget and the bill of one text; returns the exit status."""
-    if given.labels is not None and given.length is None:
+    if arguments.labels is not None and arguments.length is None:
         raise ValueError("--labels: give --length too, the tokens of a text with a label")
-    chosen = planning.Chosen(given.precision, None, given.offload)
-    made = planning.make(given.checkpoint, given.budget, given.allow_lossy, chosen=chosen)
+    from zsc_utils import plan as planning  # only here: the command's other half may run without torch
+
+    chosen = planning.Chosen(arguments.precision, None, arguments.offload)
+    made = planning.make(arguments.checkpoint, arguments.budget, arguments.allow_lossy, chosen=chosen)
     print(made)
-    if given.length is not None:
-        print(bill_of_a_text(made, given.length, 1 if given.labels is None else given.labels))
+    if arguments.length is not None:
+        print(bill_of_a_text(made, arguments.length, 1 if arguments.labels is None else arguments.labels))
     return 0
 
 
 def bill_of_a_text(made, length, labels):
     """What a text of `length` tokens with so many labels takes, planned and as one batch of transformers, in words."""
-    config, rung = made.subject.config, made.rung
+    from zsc_utils import inference, memory
+    from zsc_utils.formats import activations_dtype, in_integers
+    from zsc_utils.plan import in_columns
+
+    config, setting = made.subject.config, made.setting
     longest = config.max_position_embeddings
     if not 1 <= length <= longest:
         raise ValueError(f"--length {length}: the model reads 1 to {longest} tokens")
     if labels < 1:
         raise ValueError(f"--labels {labels}: give 1 or more")
-    together = min(labels, max(1, rung.max_tokens // length))  # of one length; a list of them could be a long one
+    together = min(labels, max(1, setting.max_tokens // length))  # of one length; a list of them could be a long one
     batches = -(-labels // together)
-    options = dict(attention=rung.attention, dtype=activations_dtype(rung.precision))
-    ours = inference.predict(config, [(together, length)], chunk=rung.chunk, int8=rung.precision == "int8", **options)
+    options = dict(attention=setting.attention, dtype=activations_dtype(setting.precision))
+    ours = inference.predict(
+        config, [(together, length)], chunk=setting.chunk, int8=in_integers(setting.precision), **options
+    )
     whole = memory.predict(config, labels, length, **options)
     pairs = f"{labels} pair{'s' * (labels > 1)} of {length} tokens"
     rows = {
@@ -300,7 +310,7 @@ def bill_of_a_text(made, length, labels):
         "  of all pairs in one batch through transformers' forward pass": whole.peak_activations,
     }
     many = f"{batches} batch{'es' * (batches > 1)} of at most {together}"
-    return f"a text with {pairs}: {many}\n{planning.table(rows)}"
+    return f"a text with {pairs}: {many}\n{in_columns(rows)}"
 
 
 def command():

@@ -68,7 +68,7 @@ def int8_engine(streamed: bool = False) -> str:
     """
     preferred = (PLAIN, PACKED) if streamed else (PACKED, PLAIN)
     usable = [engine for engine in preferred if is_usable(engine)]
-    if len(usable) == 2 and product_time(usable[0], streamed) > MUCH * product_time(usable[1], streamed):
+    if len(usable) == 2 and engine_time(usable[0], streamed) > MUCH * engine_time(usable[1], streamed):
         usable.reverse()
     return usable[0] if usable else WIDENED
 
@@ -78,7 +78,7 @@ def is_usable(engine: str) -> bool:
     return right_range(engine) >= activation_range() and times_as_long(engine) <= TOO_SLOW
 
 
-def product_time(engine: str, streamed: bool) -> float:
+def engine_time(engine: str, streamed: bool) -> float:
     """How many times fp32's seconds a product takes; streamed rows are packed once for CHUNKS products."""
     packing = times_as_long("packing") / CHUNKS if streamed and engine == PACKED else 0
     return times_as_long(engine) + packing

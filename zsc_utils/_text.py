@@ -3,6 +3,7 @@
 Nothing here needs torch.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ class Row:
     labels: object = None
     kept: dict = field(default_factory=dict)
     where: str = ""
+
+
+def default_name(otherwise: str = "mini") -> str:
+    """The checkpoint that notebooks and the command use: the variable ZSC_CHECKPOINT, or else `otherwise`."""
+    return os.environ.get("ZSC_CHECKPOINT") or otherwise
 
 
 def whole_number(name: str, value: object, advice: str = "give a whole number", least: int = 1) -> int:

@@ -10,6 +10,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Attention = Literal["sdpa", "eager", "sliding"]
 LongTexts = Literal["cut", "max", "mean"]
 Labels = str | Sequence[str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
+Tokens = tuple[int, ...]
 Groups = Sequence[tuple[int, int]]  # (pairs, their length in tokens) of neighbours that are of one length
 
 

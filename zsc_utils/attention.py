@@ -18,6 +18,7 @@ from zsc_utils import checkpoint as door
 from zsc_utils._bert import rebuilt
 from zsc_utils._text import whole_number
 from zsc_utils._types import Attention
+from zsc_utils.batching import windows
 from zsc_utils.checkpoint import Checkpoint
 from zsc_utils.distillation import distil
 from zsc_utils.memory import has_foreign_hooks, sliding_blocks
@@ -25,12 +26,12 @@ from zsc_utils.memory import has_foreign_hooks, sliding_blocks
 __all__ = ["chunk_feed_forward", "distil", "shrink", "use", "windows"]
 
 ATTENTIONS = ("eager", "sdpa", "sliding")
-WINDOW = 128  # tokens to each side
+WINDOW_TOKENS = 128  # tokens to each side
 
 # ---------------------------------------------------------------------------------------------- which token sees which
 
 
-def use(checkpoint: Checkpoint, attention: Attention, *, window: int = WINDOW) -> Checkpoint:
+def use(checkpoint: Checkpoint, attention: Attention, *, window: int = WINDOW_TOKENS) -> Checkpoint:
     """A new Checkpoint with another attention: "eager", "sdpa" or "sliding"; weights are shared with the given one.
 
     eager and sdpa compute the same, sdpa without ever holding the matrix of scores. sliding computes less: a token of
@@ -84,7 +85,7 @@ def sliding(module, query, key, value, attention_mask, token_types, scaling=None
     """
     batch, heads, length, size = key.shape
     window, output = module.config.sliding_window, query.new_zeros(batch, query.shape[2], heads, size)
-    for pair, (hypothesis, end) in enumerate(spans(batch, length, attention_mask, token_types)):
+    for pair, (hypothesis, end) in enumerate(hypothesis_spans(batch, length, attention_mask, token_types)):
         blocks = sliding_blocks(end, end - hypothesis, window)
         for block in blocks if query.shape[2] > 1 else blocks[:1]:
             rows = slice(block.start, block.stop)
@@ -115,7 +116,7 @@ def band(block, window, device):
     return mask
 
 
-def spans(batch, length, mask, token_types):
+def hypothesis_spans(batch, length, mask, token_types):
     """(first token of the hypothesis, end of the pair) of each pair."""
     ends = [length] * batch if mask is None else mask.sum(1).tolist()
     for kind, end in zip(token_types.tolist(), ends):
@@ -172,23 +173,6 @@ class ChunkedLayer(BertLayer):
 def looked_at(layer):
     """Whether hidden states are collected, or somebody's hook stands on the layer."""
     return "hidden_states" in (output_capturing._active_collector.get() or {}) or has_foreign_hooks(layer)
-
-
-# ------------------------------------------------------------------------------------------------------- long texts
-
-
-def windows(ids: Sequence[int], room: int, overlap: int | None = None) -> list[tuple[int, ...]]:
-    """`ids` of a long text in windows of `room` tokens that overlap by `overlap` (default: a quarter), as tuples.
-
-    Every token is in one; the last window is moved back so that it is full. Raises ValueError for an overlap that
-    leaves no way forward.
-    """
-    overlap = room // 4 if overlap is None else overlap
-    if not 0 <= overlap < room:
-        raise ValueError(f"overlap {overlap!r}: give a number of tokens under the {room} of a window")
-    last = max(0, len(ids) - room)
-    starts = [*range(0, last, room - overlap), last]
-    return [tuple(ids[start : start + room]) for start in starts]
 
 
 # ----------------------------------------------------------------------------------------------------- fewer layers

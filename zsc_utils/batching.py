@@ -1,17 +1,27 @@
-"""Pairs of text and hypothesis: joined, sorted into batches under a budget of tokens, halved when memory runs out."""
+"""Pairs of text and hypothesis: joined, sorted into batches under a budget of tokens, halved when memory runs out.
 
-import gc
+Nothing here needs torch: what multiplies takes a Batch, and returns its logits.
+"""
+
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import torch
+import numpy as np
+from tokenizers import Tokenizer
+
+from zsc_utils._types import Groups, Tokens
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 LONG_WORD = 128  # characters; BERT's tokenizer makes [UNK] of words over 100
 
-# ------------------------------------------------------------------------------------------------------------- pairs
+# ----------------------------------------------------------------------------------------------------------- tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,19 +39,78 @@ class Frame:
         return len(self.before) + len(self.between) + len(self.after)
 
 
-def frame_of(tokenizer):
-    """The Frame of a tokenizer, found by asking it for a pair."""
-    probe = tokenizer("一", "一")
-    tokens = list(zip(probe.input_ids, probe.token_type_ids, probe.sequence_ids()))
-    text, hypothesis = ([i for i, (_, _, part) in enumerate(tokens) if part == side] for side in (0, 1))
-    special = [(token, kind) for token, kind, _ in tokens]
-    return Frame(
-        before=tuple(special[: text[0]]),
-        between=tuple(special[text[-1] + 1 : hypothesis[0]]),
-        after=tuple(special[hypothesis[-1] + 1 :]),
-        text_type=special[text[0]][1],
-        hypothesis_type=special[hypothesis[0]][1],
-    )
+class PairTokenizer:
+    """What makes tokens of texts and hypotheses: a `tokenizers.Tokenizer`, its Frame, and the `longest` pair in tokens.
+
+    `of` takes it out of a tokenizer of transformers, which is a coat around one.
+    """
+
+    def __init__(self, backend: Tokenizer, longest: int):
+        self.backend, self.longest = backend, longest
+        self.frame = self.found_frame()
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase | PairTokenizer") -> "PairTokenizer":
+        if isinstance(tokenizer, PairTokenizer):
+            return tokenizer
+        return cls(tokenizer.backend_tokenizer, tokenizer.model_max_length)
+
+    def found_frame(self):
+        """The Frame, found by asking for a pair."""
+        probe = self.encoded("一", "一", add_special_tokens=True)
+        tokens = list(zip(probe.ids, probe.type_ids, probe.sequence_ids))
+        text, hypothesis = ([i for i, (_, _, part) in enumerate(tokens) if part == side] for side in (0, 1))
+        special = [(token, kind) for token, kind, _ in tokens]
+        return Frame(
+            before=tuple(special[: text[0]]),
+            between=tuple(special[text[-1] + 1 : hypothesis[0]]),
+            after=tuple(special[hypothesis[-1] + 1 :]),
+            text_type=special[text[0]][1],
+            hypothesis_type=special[hypothesis[0]][1],
+        )
+
+    def encoded(self, *strings, add_special_tokens=False):
+        """The library's Encoding of a string or a pair, whole: who used the tokenizer before may have had it cut."""
+        if self.backend.truncation is not None:
+            self.backend.no_truncation()
+        if self.backend.padding is not None:
+            self.backend.no_padding()
+        return self.backend.encode(*strings, add_special_tokens=add_special_tokens)
+
+    def tokens(self, string: str, longest: float = math.inf) -> Tokens:
+        """The tokens of a string, at most `longest`; then of a book only the beginning is looked at."""
+        characters = min(4 * longest, len(string))
+        while True:
+            whole = characters >= len(string)
+            found = self.encoded(string if whole else string[:characters])
+            ids = found.ids
+            if not whole:  # what is near the cut may be part of a word, and other tokens than the word is
+                ids = [token for token, (_, end) in zip(ids, found.offsets) if end <= characters - LONG_WORD]
+            if whole or len(ids) >= longest:
+                return tuple(ids[: min(longest, len(ids))])
+            characters *= 4
+
+    def each(self, strings: Iterable[str | Tokens]) -> dict[str | Tokens, Tokens]:
+        """{string: its tokens}, each string tokenised once, no further than the model reads."""
+        return {
+            string: self.tokens(string, self.longest) if isinstance(string, str) else string
+            for string in dict.fromkeys(strings)
+        }
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+
+# --------------------------------------------------------------------------------------------------------------- pairs
+
+
+class Batch(NamedTuple):
+    """Pairs one behind the other, without padding: `ids` and token `types`, both (tokens,) int64; and `groups`, (pairs,
+    length) of neighbours that are of one length."""
+
+    ids: np.ndarray
+    types: np.ndarray
+    groups: Groups
 
 
 class Pairs:
@@ -53,10 +122,15 @@ class Pairs:
     the caller has made sure leaves room.
     """
 
-    def __init__(self, tokenizer, pairs):
-        self.tokenizer, self.frame = tokenizer, frame_of(tokenizer)
-        texts, hypotheses = (tokenised(tokenizer, side) for side in zip(*pairs))
-        numbers = {}
+    def __init__(
+        self,
+        tokenizer: "PairTokenizer | PreTrainedTokenizerBase",
+        pairs: Sequence[tuple[str | Tokens, str | Tokens]],
+    ):
+        self.tokenizer = PairTokenizer.of(tokenizer)
+        self.frame, self.longest = self.tokenizer.frame, self.tokenizer.longest
+        texts, hypotheses = (self.tokenizer.each(side) for side in zip(*pairs))
+        numbers: dict[tuple[Tokens, Tokens], int] = {}
         self.position = [
             numbers.setdefault((texts[text], hypotheses[hypothesis]), len(numbers)) for text, hypothesis in pairs
         ]
@@ -71,11 +145,6 @@ class Pairs:
         cut = (number for number, ids in enumerate(self.ids) if self.whole_length(*ids) > self.longest)
         return next(map(self.describe, cut), None)
 
-    @property
-    def longest(self):
-        """The most tokens that the model reads."""
-        return self.tokenizer.model_max_length
-
     def whole_length(self, text, hypothesis):
         return len(self.frame) + len(text) + len(hypothesis)
 
@@ -86,12 +155,19 @@ class Pairs:
         )
         return f"the pair of text {text!r} and hypothesis {hypothesis!r} ({self.lengths[number]} tokens)"
 
-    def tensors(self, numbers):
-        """(ids, token types, groups) of these pairs, one behind the other, as `inference.logits` takes them."""
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """The Batch of these pairs, in that order."""
         joined = [pair for number in numbers for pair in self.joined(number)]
-        ids, types = torch.tensor(joined).T.contiguous()
+        ids, types = np.ascontiguousarray(np.array(joined, np.int64).T)
         lengths = groupby(self.lengths[number] for number in numbers)
-        return ids, types, [(len(list(same)), length) for length, same in lengths]
+        return Batch(ids, types, [(len(list(same)), length) for length, same in lengths])
+
+    def tensors(self, numbers: Sequence[int]) -> "tuple[torch.Tensor, torch.Tensor, Groups]":
+        """(ids, token types, groups) of these pairs, as `inference.logits` takes them."""
+        import torch  # only here: for who calls torch by hand
+
+        ids, types, groups = self.batch(numbers)
+        return torch.from_numpy(ids), torch.from_numpy(types), groups
 
     def joined(self, number):
         """The pair as a list of (id, token type)."""
@@ -104,28 +180,18 @@ class Pairs:
         ]  # fmt: skip
 
 
-def tokenised(tokenizer, strings):
-    """{string: its token ids}, each string tokenised once, without special tokens, no further than the model reads."""
-    longest = tokenizer.model_max_length
-    return {
-        string: tokens_of(tokenizer, string, longest) if isinstance(string, str) else string
-        for string in dict.fromkeys(strings)
-    }
+def windows(ids: Sequence[int], room: int, overlap: int | None = None) -> list[Tokens]:
+    """`ids` of a long text in windows of `room` tokens that overlap by `overlap` (default: a quarter), as tuples.
 
-
-def tokens_of(tokenizer, string, longest=math.inf):
-    """The tokens of a string, at most `longest`; then of a book only the beginning is looked at."""
-    characters = min(4 * longest, len(string))
-    while True:
-        found = tokenizer(
-            string[:characters], add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True
-        )
-        ids, whole = found.input_ids, characters >= len(string)
-        if not whole:  # what is near the cut may be part of a word, and other tokens than the word is
-            ids = [token for token, (_, end) in zip(ids, found.offset_mapping) if end <= characters - LONG_WORD]
-        if whole or len(ids) >= longest:
-            return tuple(ids[: min(longest, len(ids))])
-        characters *= 4
+    Every token is in one; the last window is moved back so that it is full. Raises ValueError for an overlap that
+    leaves no way forward.
+    """
+    overlap = room // 4 if overlap is None else overlap
+    if not 0 <= overlap < room:
+        raise ValueError(f"overlap {overlap!r}: give a number of tokens under the {room} of a window")
+    last = max(0, len(ids) - room)
+    starts = [*range(0, last, room - overlap), last]
+    return [tuple(ids[start : start + room]) for start in starts]
 
 
 # ----------------------------------------------------------------------------------------------------------- batches
@@ -167,7 +233,7 @@ def padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
     return 1 - sum(lengths) / slots
 
 
-# ----------------------------------------------------------------------------------------------------- out of memory
+# ------------------------------------------------------------------------------------------------- through an engine
 
 
 @dataclass
@@ -179,15 +245,35 @@ class TokenBudget:
     block: int = 0
 
 
-def run(pairs, classes, budget, forward, progress=lambda count: None):
+class Engine(Protocol):
+    """What a classifier asks of whoever multiplies; all that comes before and after needs no torch."""
+
+    tokenizer: PairTokenizer
+    classes: int  # columns of the logits, of which two are asked for:
+    entailment_id: int
+    contradiction_id: int
+    budget: TokenBudget
+
+    def logits(self, block: Sequence[Batch]) -> list[np.ndarray]:
+        """Logits (pairs, classes), float32, of each Batch; MemoryError when memory runs out, with nothing held."""
+        ...
+
+
+def run(
+    pairs: Pairs,
+    classes: int,
+    budget: TokenBudget,
+    forward: Callable[[list[list[int]]], list[np.ndarray]],
+    progress: Callable[[int], None] = lambda count: None,
+) -> tuple[np.ndarray, dict[int, MemoryError]]:
     """`forward(batches)` over all pairs in unpadded batches under a TokenBudget: (rows, errors).
 
     `forward` takes a block, a list of lists of pair numbers, and returns (pairs, classes) for each; `rows`
-    (len(pairs), classes) holds all of it. When memory runs out, a block is halved first, then the batch, what is done
-    is kept, and `budget` is lowered. `errors` {number: MemoryError} has the pairs that do not fit even alone; their
-    rows are NaN. `progress` is told how many pairs each block has finished.
+    (len(pairs), classes) holds all of it. When it raises MemoryError, a block is halved first, then the batch, what is
+    done is kept, and `budget` is lowered. `errors` {number: MemoryError} has the pairs that do not fit even alone;
+    their rows are NaN. `progress` is told how many pairs each block has finished.
     """
-    rows, errors = torch.full((len(pairs), classes), torch.nan), {}
+    rows, errors = np.full((len(pairs), classes), np.nan, np.float32), {}
     waiting = token_budget_batches(pairs.lengths, budget.max_tokens, padded=False)[::-1]
     while waiting:
         block = next_block(waiting, pairs.lengths, budget)
@@ -212,6 +298,14 @@ def run(pairs, classes, budget, forward, progress=lambda count: None):
     return rows, errors
 
 
+def attempt(forward, block):
+    """(what `forward(block)` returns, None), or (None, what the error said) when memory ran out."""
+    try:
+        return forward(block), None
+    except MemoryError as error:
+        return None, str(error)
+
+
 def next_block(waiting, lengths, budget):
     """Batches from the end of `waiting`, as many as the block may hold, at least one; halved where the budget is lower
     by now."""
@@ -228,34 +322,3 @@ def next_block(waiting, lengths, budget):
         else:
             block.append(batch)
     return block
-
-
-def attempt(forward, block):
-    """(what `forward(block)` returns, None), or (None, what the error said) when memory ran out."""
-    try:
-        return forward(block), None
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        said = str(error).strip().split("\n")[0][:200]
-    # only here, where the error is gone, are the tensors that its frames held gone too
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None, said
-
-
-# what torch's allocator for the CPU says, which has no class for it, CUDA and its libraries, C++, and oneDNN when it
-# lacks room for a kernel
-OUT_OF_MEMORY = (
-    "can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc",
-    "could not create a primitive", "could not execute a primitive", "could not create a memory",
-)  # fmt: skip
-
-
-def is_out_of_memory(error):
-    """Whether an error says that memory ran out, on a GPU or a CPU."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        any(words in said for words in OUT_OF_MEMORY) and "descriptor" not in said  # which it has for no such shape
-    )

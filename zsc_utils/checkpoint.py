@@ -30,7 +30,7 @@ from zsc_utils._weights import WEIGHTS, CheckpointError, stored_bytes, tensor_sh
 from zsc_utils.formats import DTYPES, FORMATS, format_of, made_of_any
 
 BUNDLED = Path(__file__).parent / "data" / "mini"
-ATTENTIONS = ("sdpa", "eager")
+LOADED_ATTENTIONS = ("sdpa", "eager")
 CACHE_VERSION = "2"  # counts up when what lies in the cache is made otherwise
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 # the classes of ModelScope's zero-shot checkpoints, for folders that do not say
@@ -84,11 +84,6 @@ class Source:
     stored_bytes: int
 
 
-def default_name(otherwise: str = "mini") -> str:
-    """The checkpoint that notebooks use: the environment variable ZSC_CHECKPOINT, or else `otherwise`."""
-    return os.environ.get("ZSC_CHECKPOINT") or otherwise
-
-
 def load(name: Name | Source, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Checkpoint:
     """Open a checkpoint by name, in eval mode, on the CPU.
 
@@ -101,8 +96,8 @@ def load(name: Name | Source, *, dtype: torch.dtype = torch.float32, attention: 
     """
     if dtype not in DTYPES.values():
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
-    if attention not in ATTENTIONS:
-        raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
+    if attention not in LOADED_ATTENTIONS:
+        raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(LOADED_ATTENTIONS)}")
     source = resolve(name)
     config = copy.deepcopy(source.config)  # it becomes the model's own
     form = made_of_any(dtype) or format_of(config)
@@ -132,11 +127,11 @@ def resolve(name: Name | Source) -> Source:
     """
     if isinstance(name, Source):
         return name
-    folder, config = found(name)
+    folder, config = located(name)
     return Source(str(name), folder, config or read_config(folder), stored_bytes(folder))
 
 
-def found(name):
+def located(name):
     """(the folder behind a name, its config if that was read on the way)."""
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise CheckpointError(f"checkpoint {name!r}: give a name or a folder. {OFFLINE}")
@@ -177,13 +172,15 @@ def readable(folder):
     weights = weights_file(folder)
     if weights.suffix == ".safetensors" and tensor_shapes(weights) == expected_shapes(config):
         return folder, config
-    return cached(f"folder--{folder.name}--{digest(folder)}", lambda target: convert(folder, target)), None
+    return cached(f"folder--{folder.name}--{folder_stamp(folder)}", lambda target: convert(folder, target)), None
 
 
 def stored_as(folder, dtype):
     """A folder with the same checkpoint stored in `dtype`, made once in the cache."""
     form = made_of_any(dtype)
-    return cached(f"{form.precision}--{folder.name}--{digest(folder)}", lambda target: store(folder, form, target))
+    return cached(
+        f"{form.precision}--{folder.name}--{folder_stamp(folder)}", lambda target: store(folder, form, target)
+    )
 
 
 def store(source, form, folder):
@@ -206,7 +203,7 @@ def write_beside(folder, source, config, form, ids):
     read_tokenizer(folder, read_config(folder))
 
 
-def digest(folder):
+def folder_stamp(folder):
     """A name for what a folder holds now: of its path, and of its files' sizes and times."""
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.*"))]
     return hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import length_hint
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from tqdm.auto import tqdm
-from transformers import BertForSequenceClassification
 
-from zsc_utils import inference
-from zsc_utils import plan as planning
 from zsc_utils._text import (
     DEFAULT_TEMPLATE,
     Row,
@@ -30,17 +28,15 @@ from zsc_utils._text import (
     whole_number,
 )  # fmt: skip
 from zsc_utils._types import Attention, Failure, Labels, LongTexts, Name, Precision, Result, Size
-from zsc_utils.attention import use, windows
-from zsc_utils.batching import Pairs, TokenBudget, run, tokens_of
-from zsc_utils.checkpoint import Checkpoint, resolve
-from zsc_utils.memory import has_foreign_hooks
-from zsc_utils.offloading import StreamedModel, block_logits
-from zsc_utils.quantization import precision_of, quantize
+from zsc_utils.batching import Engine, Pairs, PairTokenizer, TokenBudget, run, windows
 
-GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
-LONG_TEXTS = {"cut": None, "max": torch.amax, "mean": torch.mean}  # how the windows of a long text are combined
-BLOCK = 512  # pairs that are sorted into batches together, of TEXTS texts at most, or LONG ones that are read whole
-TEXTS, LONG = 64, 8
+if TYPE_CHECKING:
+    from zsc_utils.checkpoint import Checkpoint
+    from zsc_utils.plan import Plan
+
+LONG_TEXTS = {"cut": None, "max": np.max, "mean": np.mean}  # how the windows of a long text are combined
+# pairs are sorted into batches together: so many, of so many texts at most, or of so many that are read whole
+BLOCK_PAIRS, BLOCK_TEXTS, BLOCK_LONG_TEXTS = 512, 64, 8
 LABELS_EACH = 16  # that a text is taken to have, where each has its own
 
 
@@ -110,24 +106,25 @@ class ZeroShotClassifier:
     ):
         if max_tokens is not None:
             whole_number("max_tokens", max_tokens, "give the number of tokens in a batch")
-        if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
-            raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
-        if memory_budget is None and isinstance(checkpoint, Checkpoint) and device_of(checkpoint.model).type != "cpu":
-            self.checkpoint = pulled_on_gpu(checkpoint, precision, attention, offload)
-            tokens = getattr(checkpoint.model.config, "feed_forward_tokens", None)
-            self.plan, self.chunk = None, tokens and inference.filled(tokens)
-            self.budget = TokenBudget(max_tokens or GPU_TOKENS, getattr(checkpoint.model, "block", 0))
-            return
-        if memory_budget is not None and isinstance(checkpoint, Checkpoint) and not is_known(checkpoint.model):
-            raise ValueError(
-                "memory_budget: modules of this model have hooks, so what it takes is not known. Remove them"
-            )
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = resolve(checkpoint)  # once, for the plan and for what it decides on
-        chosen = planning.Chosen(precision, attention, offload)
-        self.plan = planning.make(checkpoint, memory_budget, allow_lossy, max_tokens, chosen)
-        self.checkpoint = planning.realise(self.plan, checkpoint)
-        self.budget, self.chunk = TokenBudget(self.plan.rung.max_tokens, self.plan.rung.block), self.plan.rung.chunk
+        self.engine = engine_for(
+            checkpoint, precision=precision, attention=attention, offload=offload,
+            memory_budget=memory_budget, allow_lossy=allow_lossy, max_tokens=max_tokens,
+        )  # fmt: skip
+
+    @property
+    def checkpoint(self) -> "Checkpoint":
+        """The Checkpoint that computes, its levers pulled."""
+        return self.engine.checkpoint
+
+    @property
+    def plan(self) -> "Plan | None":
+        """The levers that were chosen and their bill; None on a GPU."""
+        return self.engine.plan
+
+    @property
+    def budget(self) -> TokenBudget:
+        """The most tokens of a batch, and of a block of batches, as they stand now."""
+        return self.engine.budget
 
     def __repr__(self):
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
@@ -247,8 +244,9 @@ class ZeroShotClassifier:
         """The LabelSet of labels as they were given; raises for what has no answer, or no room in a window."""
         labels = check_labels(labels)
         hypotheses = fill(template, labels)
-        longest = check_room(self.checkpoint.tokenizer, hypotheses)
-        beside = self.checkpoint.tokenizer.num_special_tokens_to_add(pair=True) + longest
+        tokenizer = self.engine.tokenizer
+        longest = check_room(tokenizer, hypotheses)
+        beside = len(tokenizer.frame) + longest
         if window is not None and window <= beside:
             raise ValueError(f"window {window}: special tokens and the longest label take {beside} of it")
         return LabelSet(tuple(labels), tuple(hypotheses), longest)
@@ -274,8 +272,8 @@ class ZeroShotClassifier:
     def in_blocks(self, rows, label_count, reading, shown, start=0):
         """(row, its result or error) of checked rows, from `start` on; in blocks that are always the same."""
         with shown:
-            most, done = TEXTS if reading.long_texts == "cut" else LONG, 0  # of books each has many pairs
-            for block in blocks(rows, max(1, min(most, BLOCK // label_count))):
+            most, done = BLOCK_TEXTS if reading.long_texts == "cut" else BLOCK_LONG_TEXTS, 0
+            for block in blocks(rows, max(1, min(most, BLOCK_PAIRS // label_count))):
                 if done + len(block) > start:
                     answers = zip(block, self.block_answers(block, reading, shown))
                     yield from islice(answers, max(0, start - done), None)
@@ -300,16 +298,15 @@ class ZeroShotClassifier:
 
     def pairs(self, row, reading):
         """The (text, hypothesis) pairs of a row; of a long text that is read whole, window by window."""
-        text, hypotheses, tokenizer = row.text, row.labels.hypotheses, self.checkpoint.tokenizer
+        text, hypotheses, tokenizer = row.text, row.labels.hypotheses, self.engine.tokenizer
         if LONG_TEXTS[reading.long_texts] is None:
             return [(text, hypothesis) for hypothesis in hypotheses]
-        beside = tokenizer.num_special_tokens_to_add(pair=True) + row.labels.longest
-        room = min(tokenizer.model_max_length, reading.window or tokenizer.model_max_length) - beside
-        pieces = windows(tokens_of(tokenizer, text), room)
+        room = min(tokenizer.longest, reading.window or tokenizer.longest) - len(tokenizer.frame) - row.labels.longest
+        pieces = windows(tokenizer.tokens(text), room)
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
 
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> torch.Tensor:
-        """Logits (pairs, classes), fp32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Logits (pairs, classes), float32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
         logits, errors, _ = self.rows(pairs)
         for error in errors.values():
             raise error
@@ -321,8 +318,8 @@ class ZeroShotClassifier:
         Moves the bar on by `count` in all.
         """
         if not pairs:
-            return torch.empty(0, self.checkpoint.model.config.num_labels), {}, None
-        pairs = Pairs(self.checkpoint.tokenizer, pairs)
+            return np.empty((0, self.engine.classes), np.float32), {}, None
+        pairs = Pairs(self.engine.tokenizer, pairs)
         done, first = 0, shown.n if shown is not None else 0
 
         def progress(finished):
@@ -332,37 +329,34 @@ class ZeroShotClassifier:
                 shown.update(first + count * done // len(pairs) - shown.n)
 
         def forward(block):
-            return self.forward([pairs.tensors(numbers) for numbers in block])
+            return self.engine.logits([pairs.batch(numbers) for numbers in block])
 
-        rows, errors = run(pairs, self.checkpoint.model.config.num_labels, self.budget, forward, progress)
+        rows, errors = run(pairs, self.engine.classes, self.budget, forward, progress)
         errors = {row: errors[number] for row, number in enumerate(pairs.position) if number in errors}
         return rows[pairs.position], errors, pairs.first_cut()
 
-    @torch.inference_mode()
-    def forward(self, block):
-        """Logits (pairs, classes), fp32, on the CPU, of each batch of a block, as `Pairs.tensors` gives them."""
-        model, device = self.checkpoint.model, device_of(self.checkpoint.model)
-        block = [(ids.to(device), types.to(device), groups) for ids, types, groups in block]
-        if isinstance(model, StreamedModel):
-            found = block_logits(model, block, self.chunk or inference.CHUNK)
-        elif is_plain(model):
-            found = [inference.logits(model, *batch, chunk=self.chunk) for batch in block]
-        else:
-            found = [group_by_group(model, *batch) for batch in block]
-        if self.plan is not None:
-            for ids, *_ in block:
-                self.plan.look(ids)
-        return [logits.float().cpu() for logits in found]
-
     def scores(self, logits, row, reading):
         """Scores (labels,) of one text from its logits (windows x labels, classes)."""
-        logits = logits.unflatten(0, (-1, len(row.labels.labels)))
-        combine = LONG_TEXTS[reading.long_texts] or torch.amax  # where texts are cut there is one window
-        entailment = logits[..., self.checkpoint.entailment_id]
+        # (windows, labels, classes), in double precision: the last bits are the same on every processor
+        logits = logits.reshape(-1, len(row.labels.labels), self.engine.classes).astype(np.float64)
+        combine = LONG_TEXTS[reading.long_texts] or np.max  # where texts are cut there is one window
+        entailment = logits[..., self.engine.entailment_id]
         if reading.multi_label or logits.shape[1] == 1:
-            against = logits[..., self.checkpoint.contradiction_id]
-            return torch.sigmoid(combine(entailment - against, dim=0))  # softmax over the two
-        return combine(entailment, dim=0).softmax(dim=0)
+            against = logits[..., self.engine.contradiction_id]
+            return np.exp(-np.logaddexp(0, -combine(entailment - against, axis=0)))  # softmax over the two
+        combined = combine(entailment, axis=0)
+        shares = np.exp(combined - combined.max())
+        return shares / shares.sum()  # softmax
+
+
+def engine_for(checkpoint, **levers) -> Engine:
+    """The Engine that computes a checkpoint, or the name of one; what it needs is imported here, not before."""
+    from zsc_utils.checkpoint import Checkpoint
+    from zsc_utils.torch_engine import TorchEngine
+
+    if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
+        raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
+    return TorchEngine(checkpoint, **levers)
 
 
 def blocks(rows, size):
@@ -393,41 +387,6 @@ def rows_with_labels(texts, lists):
         raise ValueError(f"{left} more lists of labels than texts: give one for each text")
 
 
-def is_known(model):
-    """Whether what a model takes can be predicted."""
-    return is_plain(model) or isinstance(model, StreamedModel)
-
-
-def pulled_on_gpu(checkpoint, precision, attention, offload):
-    """A checkpoint on a GPU with the levers that were chosen by hand."""
-    if offload is not None:
-        raise ValueError(
-            f"offload {offload!r}: on a GPU give what offloading.stream_layers(..., device='cuda') returns"
-        )
-    if precision not in (None, precision_of(checkpoint)):
-        checkpoint = quantize(checkpoint, precision)
-    if attention not in (None, checkpoint.model.config._attn_implementation):
-        checkpoint = use(checkpoint, attention)
-    return checkpoint
-
-
-def is_plain(model):
-    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules."""
-    is_bert = type(model).forward is BertForSequenceClassification.forward
-    return is_bert and not any(map(has_foreign_hooks, model.modules()))
-
-
-def device_of(model):
-    """Where a model wants its input: where it is, or, of one that accelerate has dispatched, where it computes."""
-    return torch.device(getattr(getattr(model, "_hf_hook", None), "execution_device", None) or model.device)
-
-
-def group_by_group(model, ids, types, groups):
-    """Logits by the model's own forward, pairs of one length at a time."""
-    inputs = zip(inference.by_group(ids, groups), inference.by_group(types, groups))
-    return torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
-
-
 def bar(progress, total):
     """A progress bar that counts texts; `total` is 0 where nobody knows how many there are."""
     return tqdm(total=(total or None) if progress else None, desc="classify", unit="text", disable=not progress)
@@ -447,14 +406,14 @@ def as_result(row, answer):
     return {"sequence": row.text, "position": row.number, "error": f"{type(answer).__name__}: {answer}"}
 
 
-def check_room(tokenizer, hypotheses):
+def check_room(tokenizer: PairTokenizer, hypotheses: Sequence[str]) -> int:
     """The tokens of the longest hypothesis; raises when one leaves no room for a text beside it."""
-    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add(pair=True)
-    tokens = tokenizer(hypotheses, add_special_tokens=False).input_ids
-    for hypothesis, ids in zip(hypotheses, tokens):
-        if len(ids) >= room:
+    room = tokenizer.longest - len(tokenizer.frame)
+    lengths = [len(tokenizer.tokens(hypothesis)) for hypothesis in hypotheses]
+    for hypothesis, length in zip(hypotheses, lengths):
+        if length >= room:
             raise ValueError(
-                f"the hypothesis {hypothesis[:20] + '…'!r} has {len(ids)} tokens and leaves no room for a text: "
+                f"the hypothesis {hypothesis[:20] + '…'!r} has {length} tokens and leaves no room for a text: "
                 f"the model reads {room}. Shorten the label or the template"
             )
-    return max(map(len, tokens))
+    return max(lengths)

@@ -17,6 +17,7 @@ DTYPES = {
     "bf16": torch.bfloat16,
     "int8": torch.int8,
 }
+NAMES = {dtype: precision for precision, dtype in DTYPES.items()}
 HALVES = ("fp16", "bf16")
 
 
@@ -82,6 +83,11 @@ def made_of_any(dtype: torch.dtype) -> Format | None:
     return next((form for form in FORMATS if form.store and form.dtype == dtype), None)
 
 
+def in_integers(precision: str) -> bool:
+    """Whether weights in that precision are whole numbers with a scale a row, while all else is in fp32."""
+    return not DTYPES[precision].is_floating_point
+
+
 def activations_dtype(precision: str) -> torch.dtype:
     """What hidden states are in, where weights are in that precision."""
-    return DTYPES[precision] if DTYPES[precision].is_floating_point else torch.float32
+    return torch.float32 if in_integers(precision) else DTYPES[precision]

@@ -9,8 +9,7 @@ What is left out changes no number that is used:
   tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
 Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: each other number of rows would
-be another shape, for which oneDNN, which multiplies int8, compiles a kernel and keeps it (plan.KERNEL says how many
-bytes). The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many
+be another shape, for which oneDNN, which multiplies int8, compiles a kernel and keeps it (plan.KERNEL_BYTES). The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many
 batches.
 """
 
@@ -36,8 +35,8 @@ from zsc_utils.memory import (
     workspace,
 )  # fmt: skip
 
-CHUNK = 256  # tokens that go through linear layers at a time on a CPU
-STEP = 64  # to a multiple of which tokens are filled up
+CHUNK_TOKENS = 256  # tokens that go through linear layers at a time on a CPU
+STEP_TOKENS = 64  # to a multiple of which tokens are filled up
 INT8_BLOCK = 256  # tokens that quantization.tokens_to_int8 makes int8 at a time
 
 
@@ -67,7 +66,7 @@ def logits(
 
 def default_chunk(ids):
     """Tokens that go through the linear layers at a time: some on a CPU, all on a GPU."""
-    return CHUNK if ids.device.type == "cpu" else filled(len(ids))
+    return CHUNK_TOKENS if ids.device.type == "cpu" else filled(len(ids))
 
 
 def classified(model, first, groups):
@@ -76,8 +75,8 @@ def classified(model, first, groups):
 
 
 def filled(tokens):
-    """The next multiple of STEP."""
-    return -(-tokens // STEP) * STEP
+    """The next multiple of STEP_TOKENS."""
+    return -(-tokens // STEP_TOKENS) * STEP_TOKENS
 
 
 def by_group(tokens, groups):
@@ -177,7 +176,7 @@ def predict(
     groups: Groups,
     *,
     attention: str = "sdpa",
-    chunk: int = CHUNK,
+    chunk: int = CHUNK_TOKENS,
     dtype: torch.dtype = torch.float32,
     int8: bool | str = False,
     threads: int | None = None,
@@ -194,8 +193,10 @@ def predict(
     tokens, for sliding attention. `ask`: whether the workspace of products in 8 and 16 bits is asked for, as
     memory.workspace does, or left out; in fp32 on x86 there is none. Raises ValueError as memory.predict does.
     """
-    if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP:
-        raise ValueError(f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP}")
+    if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP_TOKENS:
+        raise ValueError(
+            f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP_TOKENS}"
+        )
     options = {"hypothesis": hypothesis, "ask": ask}
     shapes = [checked_shape(config, *group, attention, False, 0, dtype, threads, **options) for group in groups]
     tokens, first = filled(sum(s.batch * s.length for s in shapes)), filled(sum(s.batch for s in shapes))

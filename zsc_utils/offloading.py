@@ -8,22 +8,16 @@ takes it back. Of the word embeddings, the rows of the tokens that are present a
 """
 
 import copy
-import io
-import json
-import math
-import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch.nn import Module, Parameter
 from transformers import BertForSequenceClassification, PretrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -31,24 +25,27 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils._bert import check_shapes, rebuilt, weightless
+from zsc_utils._dispatch import dispatch
 from zsc_utils._process import tight_heap
 from zsc_utils._text import whole_number
 from zsc_utils._types import Groups, Name, Size
-from zsc_utils._weights import weights_file
-from zsc_utils.checkpoint import ATTENTIONS, ROOM, Checkpoint, CheckpointError, Source
-from zsc_utils.formats import DTYPES, FORMATS, format_of
+from zsc_utils._weights import WeightsFile, bytes_of, weights_file
+from zsc_utils.checkpoint import LOADED_ATTENTIONS, ROOM, Checkpoint, CheckpointError, Source
+from zsc_utils.formats import DTYPES, format_of
 from zsc_utils.memory import Footprint, parameters, parse_size
 
-BLOCK = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
+__all__ = ["Span", "block_logits", "dispatch", "predict", "spans", "stored", "stream_layers"]
+
+BLOCK_TOKENS = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
 WAITING = {"cpu": "16MB", "cuda": "1GB"}  # of hidden states that wait in memory: those of a block on base-shape
-FILLED = 9 * inference.STEP  # tokens by which the batches of a block are filled up, mostly; if not, more room is made
+# by which the batches of a block are filled up together, mostly; if they are more, more room is made
+FILLED_TOKENS = 9 * inference.STEP_TOKENS
 # the modules of a layer's two parts
 PARTS = {
     "attention": ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
                   "attention.output.LayerNorm"),
     "feed-forward": ("intermediate.dense", "output.dense", "output.LayerNorm"),
 }  # fmt: skip
-NUMBERS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}  # in safetensors
 WORDS = "bert.embeddings.word_embeddings"
 
 
@@ -77,12 +74,12 @@ def stream_layers(
     OSError when there is no room for hidden states; ValueError for a block that is no whole number over 0, for
     `waiting` that is no size, and for int8 on a GPU.
     """
-    if attention not in ATTENTIONS:
-        raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
+    if attention not in LOADED_ATTENTIONS:
+        raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(LOADED_ATTENTIONS)}")
     device = torch.device(device)
-    if device.type not in BLOCK:
+    if device.type not in BLOCK_TOKENS:
         raise ValueError(f"device {device}: layers are streamed to a CPU or to a CUDA device")
-    block = BLOCK[device.type] if block is None else block
+    block = BLOCK_TOKENS[device.type] if block is None else block
     whole_number("block", block, "give the number of tokens that pass a layer together")
     waiting = size_of(WAITING[device.type] if waiting is None else waiting)
     with tight_heap():
@@ -92,10 +89,10 @@ def stream_layers(
     config = copy.deepcopy(source.config)
     config._attn_implementation = attention
     with tight_heap():
-        shelf = Shelf(source.folder, config, dtype, device)
-        model = streamed(weightless(config), shelf, block, waiting)
-        rows = min(block + FILLED, waiting // (config.hidden_size * model.dtype.itemsize))
-        shelf.waiting_room(rows, config.hidden_size)
+        prefetcher = Prefetcher(source.folder, config, dtype, device)
+        model = streamed(weightless(config), prefetcher, block, waiting)
+        rows = min(block + FILLED_TOKENS, waiting // (config.hidden_size * model.dtype.itemsize))
+        prefetcher.state_buffer(rows, config.hidden_size)
         return door.opened(source, model)
 
 
@@ -122,101 +119,6 @@ def stored(folder, dtype, device="cpu"):
 
 
 # -------------------------------------------------------------------------------------------------------------- file
-
-
-class WeightsFile:
-    """A safetensors file from which tensors are read one by one, without mapping it; it stays open.
-
-    That it was written to, or deleted, is noticed at the next read.
-    """
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self.handle = os.open(self.path, os.O_RDONLY)
-        self.start, self.entries = self.header()
-        self.stamp = self.status()
-
-    def __del__(self):
-        if hasattr(self, "handle"):
-            os.close(self.handle)
-
-    def __reduce__(self):
-        return WeightsFile, (self.path,)
-
-    def header(self):
-        """(where the tensors begin, {name: its entry}), read without mapping the file: a limit on memory may forbid it.
-
-        Raises CheckpointError for what is no such file, or not as long as its tensors are.
-        """
-        try:
-            size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
-            if size > 100_000_000:
-                raise ValueError("no header")
-            entries = json.loads(os.pread(self.handle, size, 8))
-            entries.pop("__metadata__", None)
-            for entry in entries.values():
-                (start, end), dtype = entry["data_offsets"], NUMBERS.get(entry["dtype"])
-                if dtype is not None and end - start != math.prod(entry["shape"]) * dtype.itemsize:
-                    raise ValueError("a tensor is not as long as its shape says")
-            if 8 + size + max(entry["data_offsets"][1] for entry in entries.values()) != self.status()[0]:
-                raise ValueError("it is not as long as its tensors")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{self.path} is broken or cut short: {error}. Fetch the checkpoint anew") from error
-        return 8 + size, entries
-
-    def status(self):
-        status = os.fstat(self.handle)
-        return status.st_size, status.st_mtime_ns, status.st_nlink > 0
-
-    def __contains__(self, name):
-        return name in self.entries
-
-    def keys(self, module):
-        """(key, shape, dtype) of each of a module's tensors, such as "weight" and "weight.scale"."""
-        found = {name.removeprefix(f"{module}."): name for name in self.entries if name.startswith(f"{module}.")}
-        return [(key, tuple(self.entries[name]["shape"]), self.dtype(name)) for key, name in found.items()]
-
-    def tensors(self, module):
-        """{key: tensor} of a module, as they are stored."""
-        return {key: self.read(f"{module}.{key}") for key, *_ in self.keys(module)}
-
-    def dtype(self, name):
-        """What a tensor is stored in; raises CheckpointError for what no weight is."""
-        dtype = self.entries[name]["dtype"]
-        if dtype not in NUMBERS:
-            raise CheckpointError(f"{self.path} is broken: {name} is stored as {dtype}")
-        return NUMBERS[dtype]
-
-    def read(self, name, place=None):
-        """A tensor as it is stored; with `place`, into that tensor, which may be of another dtype."""
-        entry, dtype = self.entries[name], self.dtype(name)
-        tensor = torch.empty(entry["shape"], dtype=dtype) if place is None or place.dtype != dtype else place
-        self.fill(tensor, self.start + entry["data_offsets"][0])
-        return tensor if place is None or tensor is place else place.copy_(tensor)
-
-    def rows(self, name, numbers):
-        """Some rows of a matrix, in the order of `numbers`, each read by itself."""
-        entry = self.entries[name]
-        rows = torch.empty(len(numbers), entry["shape"][1], dtype=self.dtype(name))
-        size = rows.shape[1] * rows.element_size()
-        for row, number in zip(rows, numbers):
-            self.fill(row, self.start + entry["data_offsets"][0] + number * size)
-        return rows
-
-    def fill(self, tensor, start):
-        """Read the bytes from `start` on into a tensor."""
-        place, done = bytes_of(tensor), 0
-        while done < len(place):
-            try:
-                count = os.preadv(self.handle, [place[done:]], start + done)
-                whole = self.status() == self.stamp
-            except OSError as error:
-                raise CheckpointError(f"{self.path} cannot be read any more: {error}. Fetch it anew") from error
-            if count == 0 or not whole:
-                raise CheckpointError(
-                    f"{self.path} was changed or deleted while layers were read from it: stream it anew"
-                )
-            done += count
 
 
 def check_file(file, config):
@@ -257,7 +159,7 @@ class Span:
     stop: float
 
 
-class Shelf:
+class Prefetcher:
     """The layers of a folder in their file, and the places in memory into which a layer's tensors are read.
 
     One way through the layers at a time: `lock`.
@@ -270,7 +172,7 @@ class Shelf:
         self.make, self.dtype, self.device = format_of(config).module, dtype, device
         self.layer = weightless(config).bert.encoder.layer[0]
         self.empty = {part: {path: self.layer.get_submodule(path) for path in paths} for part, paths in PARTS.items()}
-        self.lift = Lift(device) if device.type == "cuda" else None
+        self.uploader = Uploader(device) if device.type == "cuda" else None
         self.places = {part: self.room(paths) for part, paths in PARTS.items()}
         self.visits = [Visit(number, part) for number in range(config.num_hidden_layers) for part in PARTS]
         self.reader, self.coming = ThreadPoolExecutor(1, "zsc_utils.offloading"), None
@@ -278,9 +180,9 @@ class Shelf:
         self.waiting = None
 
     def __reduce__(self):
-        return Shelf, self.made_from
+        return Prefetcher, self.made_from
 
-    def waiting_room(self, tokens, hidden):
+    def state_buffer(self, tokens, hidden):
         """A tensor (tokens, hidden) for states that wait; its memory is kept, as of a heap it would make holes."""
         if self.waiting is None or len(self.waiting) < tokens:
             self.waiting = None  # before the new one is there
@@ -290,9 +192,12 @@ class Shelf:
 
     def room(self, paths):
         """{path: {key: tensor}} for what a layer's part has in the file; for a GPU pinned, so that copies can run."""
-        kinds = {path: self.file.keys(f"bert.encoder.layer.0.{path}") for path in paths}
+        kinds, pinned = (
+            {path: self.file.keys(f"bert.encoder.layer.0.{path}") for path in paths},
+            self.uploader is not None,
+        )
         return {
-            path: {key: torch.empty(shape, dtype=dtype, pin_memory=self.lift is not None) for key, shape, dtype in keys}
+            path: {key: torch.empty(shape, dtype=dtype, pin_memory=pinned) for key, shape, dtype in keys}
             for path, keys in kinds.items()
         }
 
@@ -308,8 +213,8 @@ class Shelf:
             finally:
                 self.note("compute", visit, start)
                 self.stand(self.empty[visit.part])
-                if self.lift is not None:
-                    self.lift.leave(visit.part)
+                if self.uploader is not None:
+                    self.uploader.leave(visit.part)
 
     def take(self, visit):
         """The tensors of a part: what was read ahead, or, after an interruption, read now."""
@@ -327,8 +232,8 @@ class Shelf:
         for path, places in tensors.items():
             for key, place in places.items():
                 self.file.read(f"{stem}{path}.{key}", place)
-        if self.lift is not None:
-            tensors = self.lift.carry(visit.part, tensors)
+        if self.uploader is not None:
+            tensors = self.uploader.carry(visit.part, tensors)
         self.note("read", visit, start)
         return tensors
 
@@ -348,7 +253,7 @@ class Shelf:
             self.spans.append(Span(what, visit.layer, visit.part, start, time.perf_counter()))
 
 
-class Lift:
+class Uploader:
     """Carries the parts of a layer to a GPU on a stream of its own, so that the copy runs beside the computing."""
 
     def __init__(self, device):
@@ -378,12 +283,12 @@ class Lift:
 @contextmanager
 def spans(checkpoint: Checkpoint) -> Iterator[list[Span]]:
     """Within, a list that takes up a Span for every part of a layer that is read or computed with."""
-    shelf = checkpoint.model.shelf
-    shelf.spans = []
+    prefetcher = checkpoint.model.prefetcher
+    prefetcher.spans = []
     try:
-        yield shelf.spans
+        yield prefetcher.spans
     finally:
-        shelf.spans = None
+        prefetcher.spans = None
 
 
 # ------------------------------------------------------------------------------------------------------------- model
@@ -411,7 +316,7 @@ class StreamedEmbedding(Module):
 
 
 class StreamedModel(BertForSequenceClassification):
-    """BERT whose layers are on a Shelf; called like any other, with padding at the end."""
+    """BERT whose layers are on a Prefetcher; called like any other, with padding at the end."""
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None):
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
@@ -428,7 +333,7 @@ class StreamedModel(BertForSequenceClassification):
 
     @property
     def device(self):
-        return self.shelf.made_from[-1]
+        return self.prefetcher.made_from[-1]
 
     @property
     def dtype(self):
@@ -438,24 +343,26 @@ class StreamedModel(BertForSequenceClassification):
         raise ValueError("layers that are streamed cannot be moved or cast: give stream_layers a device or a dtype")
 
 
-def streamed(model, shelf, block, waiting):
+def streamed(model, prefetcher, block, waiting):
     """A weightless model as a StreamedModel: what is small is read and stays, words are looked up in the file."""
 
     def small(module, name):
         if name.startswith("bert.encoder.layer"):
             return module
         if name == WORDS:
-            return StreamedEmbedding(shelf.file, name, shelf.dtype)
-        return shelf.make(module, name, shelf.file.tensors(name), shelf.dtype) if module._parameters else None
+            return StreamedEmbedding(prefetcher.file, name, prefetcher.dtype)
+        if not module._parameters:
+            return None
+        return prefetcher.make(module, name, prefetcher.file.tensors(name), prefetcher.dtype)
 
     rest = rebuilt(model, small)
-    device = shelf.made_from[-1]
+    device = prefetcher.made_from[-1]
     for part in (rest.bert.embeddings.position_embeddings, rest.bert.embeddings.token_type_embeddings,
                  rest.bert.embeddings.LayerNorm, rest.bert.pooler, rest.classifier):  # fmt: skip
         part.to(device)
     rest.bert.embeddings.position_ids = rest.bert.embeddings.position_ids.to(device)
     new = object.__new__(StreamedModel)
-    new.__dict__.update(vars(rest), shelf=shelf, block=block, waiting=waiting)
+    new.__dict__.update(vars(rest), prefetcher=prefetcher, block=block, waiting=waiting)
     return new
 
 
@@ -467,13 +374,13 @@ def block_logits(model, batches, chunk=None):
     """
     last = model.config.num_hidden_layers - 1
     chunks = [chunk or inference.default_chunk(ids) for ids, *_ in batches]
-    with model.shelf.lock:
-        states = Waiting([inference.filled(len(ids)) for ids, *_ in batches], model)
-        layer = model.shelf.layer
+    with model.prefetcher.lock:
+        states = StateBuffer([inference.filled(len(ids)) for ids, *_ in batches], model)
+        layer = model.prefetcher.layer
         layer.attention.self.config = model.config  # which attention
         for number, batch in enumerate(batches):
             states.put(number, inference.embed(model, *batch))
-        for visit in model.shelf.passes():
+        for visit in model.prefetcher.passes():
             for number, (_, types, groups) in enumerate(batches):
                 state = states.take(number)
                 if visit.part == "attention":
@@ -486,7 +393,7 @@ def block_logits(model, batches, chunk=None):
         return [inference.classified(model, states.take(n), groups) for n, (_, _, groups) in enumerate(batches)]
 
 
-class Waiting:
+class StateBuffer:
     """Hidden states of a block's batches while others compute: in memory up to a limit, the rest in a file.
 
     Those in memory lie one behind the other in one tensor, so that no holes are left between them.
@@ -497,7 +404,7 @@ class Waiting:
         self.limit, item = model.waiting, model.dtype.itemsize
         row = model.config.hidden_size * item
         kept = which_wait_in_memory([count * row for count in tokens], self.limit)
-        together = model.shelf.waiting_room(sum(tokens[number] for number in kept), model.config.hidden_size)
+        together = model.prefetcher.state_buffer(sum(tokens[number] for number in kept), model.config.hidden_size)
         self.held = dict(zip(kept, together.split([tokens[n] for n in kept])))
         self.filed = {n: sum(tokens[:n]) * row for n in range(len(tokens)) if n not in self.held}
         self.shapes, self.file, self.device, self.dtype = {}, None, model.device, model.dtype
@@ -547,11 +454,6 @@ def which_wait_in_memory(sizes, limit):
     return kept
 
 
-def bytes_of(tensor):
-    """A tensor's memory, to read into and to write from."""
-    return memoryview(tensor.flatten().view(torch.uint8).numpy())
-
-
 # ----------------------------------------------------------------------------------------------------------- predict
 
 
@@ -568,7 +470,7 @@ def predict(
     *,
     waiting: Size = WAITING["cpu"],
     attention: str = "sdpa",
-    chunk: int = inference.CHUNK,
+    chunk: int = inference.CHUNK_TOKENS,
     dtype: torch.dtype = torch.float32,
 ) -> Footprint:
     """The tensor bytes of `block_logits` on a CPU, for a model of two layers or more, without running it: a Footprint.
@@ -585,48 +487,3 @@ def predict(
         moments += [replace(m, tensors=m.tensors | {"other batches, waiting": others}) for m in footprint.moments]
     parts = {name: count * dtype.itemsize for name, count in parameters(in_memory(config)).items()}
     return Footprint(parts, tuple(moments))
-
-
-# -------------------------------------------------------------------------------------------------------- accelerate
-
-
-def dispatch(
-    folder: Name,
-    *,
-    max_memory: dict | None = None,
-    offload_folder: Name | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Checkpoint:
-    """A Checkpoint whose layers accelerate keeps where there is room: GPU, then CPU, then disk.
-
-    `max_memory` says how much of each there is, such as {0: "2GB", "cpu": "200MB"}, as accelerate takes it; without it
-    a GPU's memory is used first, and where there is no GPU the layers are on disk, the rest in memory. Layers on disk
-    are copied to `offload_folder`, or to a temporary one that goes with the model. A layer is never split.
-    Raises CheckpointError as `load` does, and for a folder that is stored in int8 or fp16; ValueError when `max_memory`
-    leaves all of it on disk, which accelerate cannot do.
-    """
-    import accelerate  # only here: nothing else needs it
-
-    source = door.resolve(folder)
-    name, folder, config = source.name, source.folder, copy.deepcopy(source.config)
-    if format_of(config) is not FORMATS[0]:
-        raise CheckpointError(f"{name} is stored as {config.zsc_format}, which accelerate cannot read: save it in fp32")
-    with accelerate.init_empty_weights(include_buffers=False):
-        model = BertForSequenceClassification(config)
-    whole = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
-    spare = None if offload_folder else tempfile.TemporaryDirectory(prefix="zsc_utils-offload-")
-    try:
-        with redirect_stderr(io.StringIO()):  # a bar for each tensor
-            model = accelerate.load_checkpoint_and_dispatch(
-                model.eval(),
-                str(folder),
-                device_map="auto" if max_memory or torch.cuda.is_available() else whole,
-                max_memory=max_memory,
-                no_split_module_classes=["BertLayer"],
-                offload_folder=str(offload_folder or spare.name),
-                dtype=dtype,
-            )
-    except SafetensorError as error:  # its words: device disk is invalid
-        raise ValueError(f"max_memory {max_memory!r}: too little for anything to stay in memory; give more") from error
-    model.offload_folder = spare  # lives as long as the model
-    return door.opened(source, model)

@@ -9,6 +9,7 @@ from zsc_utils._text import DEFAULT_TEMPLATE, check_texts, is_per_text, whole_nu
 from zsc_utils._types import Labels, Name, Result
 from zsc_utils.checkpoint import load
 from zsc_utils.classifier import ZeroShotClassifier
+from zsc_utils.formats import NAMES
 from zsc_utils.quantization import check_device, precision_of, quantize
 
 
@@ -33,11 +34,11 @@ class OptimizedZeroShotClassifier:
         except RuntimeError as error:
             raise ValueError(f"device {device!r}: {error}") from error
         if device.type == "cpu":
-            precision = {"precision": "int8"} if use_quantization else {}
+            precision = {"precision": NAMES[torch.int8]} if use_quantization else {}
             self.classify = ZeroShotClassifier(model_path, **(precision | options))
             return
         checkpoint = load(model_path)
-        if precision_of(checkpoint) == "int8":
+        if precision_of(checkpoint) == NAMES[torch.int8]:
             check_device(device)
         if precision_of(checkpoint) == "fp32":
             checkpoint = quantize(checkpoint, "fp16")

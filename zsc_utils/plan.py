@@ -1,8 +1,9 @@
-"""A memory budget, kept: rungs of levers, each predicted before a weight is loaded, and the first that fits is taken.
+"""A memory budget, kept: the bill of each setting is predicted before a weight is loaded, and the first that fits is
+taken.
 
 A budget is for what the process grows by, anonymous and file-backed, from before the checkpoint is loaded to the end of
-the work. The bill of a rung has tensor bytes, which are exact, and an allowance for what a process takes beside them,
-which was measured once and for all (the constants below).
+the work. A bill has tensor bytes, which are exact, and allowances for what a process takes besides. The allowances were
+measured once: they are the constants below.
 """
 
 import itertools
@@ -10,6 +11,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from zsc_utils import checkpoint as door
@@ -19,30 +21,35 @@ from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils._types import Name, Size
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, Source, load
-from zsc_utils.formats import DTYPES, FORMATS, HALVES, activations_dtype, format_of
+from zsc_utils.formats import DTYPES, FORMATS, HALVES, activations_dtype, format_of, in_integers
 from zsc_utils.memory import format_size, parameters, parse_size
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import int8_bytes, precision_of, quantize
 
+# of one length in a batch, that are tried for the worst; more pairs are shorter, and hold less
+MOST_PAIRS = 40
 MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
 
 # Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
-TOKENIZER = {"vocab.txt": 350, "tokenizer.json": 900}  # bytes for each token of the vocabulary, by the tokenizer's file
+TOKENIZER_BYTES = {
+    "vocab.txt": 350,
+    "tokenizer.json": 900,
+}  # bytes for each token of the vocabulary, by the tokenizer's file
 # for each shape of a product: kernels that oneDNN keeps, in fp32 buffers that MKL takes
-KERNEL = {"fp32": 660_000, "fp16": 660_000, "bf16": 660_000, "int8": 360_000}
-KEPT_BY_MKL = 80_000  # for each token of a chunk: buffers that MKL keeps where torch was imported before zsc_utils
-WORKSPACE = 300_000  # of products, a thread, at most
-HALVES_WORKSPACE = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
-HEAP = 4_000_000  # short-lived extras while loading, and what the allocator does not give back
+KERNEL_BYTES, INT8_KERNEL_BYTES = 660_000, 360_000
+MKL_BYTES = 80_000  # for each token of a chunk: buffers that MKL keeps where torch was imported before zsc_utils
+WORKSPACE_BYTES = 300_000  # of products, a thread, at most
+HALVES_WORKSPACE_BYTES = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
+HEAP_BYTES = 4_000_000  # short-lived extras while loading, and what the allocator does not give back
 HOLES = 0.7  # of the activations: what lies free between them, more in some runs than in others
 # settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
 # of a mapped file, Linux brings in so many bytes around the one asked for; more, if the page cache holds larger pieces
-WINDOW = 65_536
+FAULT_AROUND_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Rung:
+class Setting:
     """One setting of all levers."""
 
     precision: str
@@ -60,17 +67,20 @@ class Rung:
 
     def bill(self, config, tokenizer):
         """Predicted bytes by what takes them; `tokenizer` is the name of its file."""
-        shapes = 3 * math.ceil(self.chunk / inference.STEP)  # hidden to hidden, to wide, and back; by numbers of rows
+        shapes = 3 * math.ceil(
+            self.chunk / inference.STEP_TOKENS
+        )  # hidden to hidden, to wide, and back; by numbers of rows
         activations = self.activations(config) + self.workspace()
         bill = {
-            "weights": weight_bytes(config, self.precision),
+            "weights": bytes_of_weights(config, self.precision),
             "activations": activations,
-            "kernels and buffers of products": KERNEL[self.precision] * shapes,
-            "tokenizer": TOKENIZER[tokenizer] * config.vocab_size,
-            "heap": HEAP + int(HOLES * activations),
+            "kernels and buffers of products": (INT8_KERNEL_BYTES if in_integers(self.precision) else KERNEL_BYTES)
+            * shapes,
+            "tokenizer": TOKENIZER_BYTES[tokenizer] * config.vocab_size,
+            "heap": HEAP_BYTES + int(HOLES * activations),
         }
-        if MKL_KEEPS_BUFFERS and torch.backends.mkl.is_available() and self.precision != "int8":
-            bill["buffers that MKL keeps"] = KEPT_BY_MKL * self.chunk
+        if MKL_KEEPS_BUFFERS and torch.backends.mkl.is_available() and not in_integers(self.precision):
+            bill["buffers that MKL keeps"] = MKL_BYTES * self.chunk
         if self.block:
             bill["weights"] = streamed_bytes(config, self.precision)
             bill["hidden states that wait"] = self.waiting_bytes(config)
@@ -78,7 +88,7 @@ class Rung:
 
     def workspace(self):
         """Bytes that products take beside their results, at most: a test asks torch for them."""
-        return WORKSPACE * torch.get_num_threads() + HALVES_WORKSPACE * (self.precision in HALVES)
+        return WORKSPACE_BYTES * torch.get_num_threads() + HALVES_WORKSPACE_BYTES * (self.precision in HALVES)
 
     def waiting_bytes(self, config):
         """Bytes of the hidden states of a block's other batches, each filled up to a multiple of 64 tokens.
@@ -89,7 +99,7 @@ class Rung:
         if not self.waiting or self.block <= largest:
             return 0
         batches = 2 * self.block // self.max_tokens + 1
-        tokens = self.block - largest + batches * inference.STEP
+        tokens = self.block - largest + batches * inference.STEP_TOKENS
         return tokens * config.hidden_size * activations_dtype(self.precision).itemsize
 
     def activations(self, config):
@@ -101,8 +111,8 @@ class Rung:
         tokens, worst = max(self.max_tokens, longest), 0
         # of sliding attention, blocks of the text are largest beside the shortest hypothesis
         hypotheses = (1, longest) if self.attention == "sliding" else (1,)
-        engine = int8_engine(streamed=bool(self.block)) if self.precision == "int8" else False
-        for pairs, hypothesis in itertools.product(range(1, 41), hypotheses):
+        engine = int8_engine(streamed=bool(self.block)) if in_integers(self.precision) else False
+        for pairs, hypothesis in itertools.product(range(1, MOST_PAIRS + 1), hypotheses):
             length = min(longest, tokens // pairs)
             groups = [(pairs, length)]
             if (rest := min(longest, tokens - pairs * length)) > 0:
@@ -121,10 +131,10 @@ def streamed_bytes(config, precision):
     In int8 a scale for each word as well, and the larger part of a layer once more: packed, as some processors need it.
     It is counted on those that do not, so that a plan made on one machine holds on another.
     """
-    extra = 4 * config.vocab_size if precision == "int8" else 0
-    if precision == "int8" and int8_engine(streamed=True) != WIDENED:
+    extra = 4 * config.vocab_size if in_integers(precision) else 0
+    if in_integers(precision) and int8_engine(streamed=True) != WIDENED:
         extra += 2 * config.hidden_size * config.intermediate_size
-    return weight_bytes(in_memory(config), precision) + extra
+    return bytes_of_weights(in_memory(config), precision) + extra
 
 
 def halved_bytes(config):
@@ -135,8 +145,8 @@ def halved_bytes(config):
     return 2 * (attention + feed_forward) + 2 * max(attention, feed_forward)
 
 
-def weight_bytes(config, precision):
-    if precision == "int8":
+def bytes_of_weights(config, precision):
+    if in_integers(precision):
         return int8_bytes(config)
     return sum(parameters(config).values()) * activations_dtype(precision).itemsize
 
@@ -150,45 +160,46 @@ class Subject:
     config: object
     precision: str
     attention: str
-    chunk: int  # tokens that go through linear layers at a time, unless a rung takes fewer
+    chunk: int  # tokens that go through linear layers at a time, unless a setting takes fewer
     tokenizer: str
     mapped: str | None
     loaded: bool
     streamed: int  # tokens of a block if its layers are streamed already
     beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
     stored: int  # bytes of its weights' file
-    totals: dict = field(default_factory=dict, repr=False, compare=False)  # of rungs that were asked for
+    totals: dict = field(default_factory=dict, repr=False, compare=False)  # of settings that were asked for
 
-    def bill(self, rung):
-        """Predicted bytes of a rung by what takes them."""
-        bill = rung.bill(self.config, self.tokenizer)
-        halved = not self.loaded and rung.precision in HALVES and rung.precision != self.precision
-        widened = not self.loaded and self.beside and rung.precision == self.precision
-        if rung.block and halved:
+    def bill(self, setting):
+        """Predicted bytes of a setting by what takes them."""
+        bill = setting.bill(self.config, self.tokenizer)
+        halved = not self.loaded and setting.precision in HALVES and setting.precision != self.precision
+        widened = not self.loaded and self.beside and setting.precision == self.precision
+        if setting.block and halved:
             bill["a layer as it is stored"] = halved_bytes(self.config)
-        elif rung.block and widened:
+        elif setting.block and widened:
             bill["a matrix as it is stored"] = 2 * self.config.hidden_size * self.config.intermediate_size
-        elif not rung.block and halved:
+        elif not setting.block and halved:
             bill["what they are made from"] = self.stored
-        elif not rung.block and (widened or (self.loaded and rung.precision != self.precision)):
+        elif not setting.block and (widened or (self.loaded and setting.precision != self.precision)):
             bill["what they are made from"] = self.beside
         return bill
 
-    def total(self, rung):
-        if rung not in self.totals:
-            self.totals[rung] = sum(self.bill(rung).values())
-        return self.totals[rung]
+    def total(self, setting):
+        if setting not in self.totals:
+            self.totals[setting] = sum(self.bill(setting).values())
+        return self.totals[setting]
 
     @property
     def max_tokens(self):
         """Tokens of a batch if nobody says how many."""
-        return STREAMED[1][0] if self.streamed and self.precision == "int8" else MAX_TOKENS
+        return STREAMED[1][0] if self.streamed and in_integers(self.precision) else MAX_TOKENS
 
     @property
     def precisions(self):
         """What it can be had in, its own first: bits do not come back, and what is streamed already stays as it is."""
-        made = {"fp32": [*HALVES, "int8"], "fp16": ["int8"], "bf16": ["int8"]}.get(self.precision, [])
-        return [self.precision, *([] if self.streamed else made)]
+        bits = DTYPES[self.precision].itemsize
+        made = [precision for precision, dtype in DTYPES.items() if dtype.itemsize < bits and not self.streamed]
+        return [self.precision, *made]
 
     def check(self, chosen):
         """Raise ValueError for a lever that was chosen by hand and cannot be pulled."""
@@ -232,15 +243,15 @@ class Plan:
     process that held more before, it is read after each batch, and misses what was let go by then.
     """
 
-    def __init__(self, subject, budget, rung, rejected, started=None):
-        self.subject, self.budget, self.rung, self.rejected = subject, budget, rung, rejected
+    def __init__(self, subject, budget, setting, rejected, started=None):
+        self.subject, self.budget, self.setting, self.rejected = subject, budget, setting, rejected
         self.started, self.measured = started or resident("self"), None
-        self.seen = torch.zeros(subject.config.vocab_size, dtype=torch.bool)
+        self.seen = np.zeros(subject.config.vocab_size, bool)
 
     @property
     def bill(self):
         """Predicted bytes by what takes them."""
-        return self.subject.bill(self.rung)
+        return self.subject.bill(self.setting)
 
     @property
     def predicted(self):
@@ -248,13 +259,13 @@ class Plan:
 
     @property
     def expected(self):
-        if self.rung.block or self.rung.precision != self.subject.mapped:
+        if self.setting.block or self.setting.precision != self.subject.mapped:
             return self.predicted
-        row = self.subject.config.hidden_size * DTYPES[self.rung.precision].itemsize
-        starts = self.seen.nonzero().flatten() * row
-        windows = torch.cat([starts, starts + row - 1]).div(WINDOW, rounding_mode="floor").unique()
-        table = row * len(self.seen)
-        return self.predicted - table + min(table, WINDOW * len(windows))
+        row = self.subject.config.hidden_size * DTYPES[self.setting.precision].itemsize
+        starts = np.flatnonzero(self.seen) * row
+        windows = np.unique(np.concatenate([starts, starts + row - 1]) // FAULT_AROUND_BYTES)
+        in_columns = row * len(self.seen)
+        return self.predicted - in_columns + min(in_columns, FAULT_AROUND_BYTES * len(windows))
 
     def look(self, ids):
         """Note that these tokens came up, and how far the process has grown."""
@@ -266,56 +277,57 @@ class Plan:
 
     def __str__(self):
         budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"
-        rows = {f"  too much: {rung}": self.subject.total(rung) for rung in self.rejected}
-        rows[f"  chosen:   {self.rung}"] = self.predicted
+        rows = {f"  too much: {setting}": self.subject.total(setting) for setting in self.rejected}
+        rows[f"  chosen:   {self.setting}"] = self.predicted
         rows |= {f"    {what}": size for what, size in self.bill.items()}
         if self.measured is not None:
             rows[f"  expected for the {self.seen.sum():,} tokens of the vocabulary that came up"] = self.expected
             rows["  measured"] = self.measured
-        note = slower(DTYPES[self.rung.precision])
-        return f"{self.subject.name}, {budget}\n{table(rows)}" + (f"\n  note: {note}" if note else "")
+        note = slower(DTYPES[self.setting.precision])
+        return f"{self.subject.name}, {budget}\n{in_columns(rows)}" + (f"\n  note: {note}" if note else "")
 
 
-def table(rows):
+def in_columns(rows):
     """{what: bytes} as lines, in MB below each other."""
     width = max(70, *map(len, rows))
     return "\n".join(f"{what:<{width}}{size / 1e6:>8.1f} MB" for what, size in rows.items())
 
 
-def ladder(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
-    """Rungs from the fastest to the smallest: SDPA, then fewer tokens, then smaller chunks, then, from a folder, layers
-    that are streamed for fewer and fewer tokens; and all that in int8. Of these, the ones that have what was chosen.
+def settings_for(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
+    """The Settings to choose from, the fastest first; of these, the ones that have what was chosen by hand.
 
-    Sliding attention stays: another would give other scores.
+    In order: SDPA, fewer tokens in a batch, fewer tokens in a chunk, and, from a folder, streamed layers with smaller
+    and smaller blocks. Then the same in int8. Sliding attention stays, because another would give other scores.
     """
     longest, chunk = subject.config.max_position_embeddings, subject.chunk
     lean = chosen.attention or ("sdpa" if subject.attention == "eager" else subject.attention)
     streamed = [(min(max_tokens, tokens), min(chunk, part), *rest) for tokens, part, *rest in STREAMED]
     if subject.streamed:
-        settings = [(max_tokens, chunk, subject.streamed, True)]
-        settings += [setting for setting in streamed if setting[2] < subject.streamed and setting[3]]
+        sizes = [(max_tokens, chunk, subject.streamed, True)]
+        sizes += [each for each in streamed if each[2] < subject.streamed and each[3]]
     else:
-        sizes = [max_tokens, *(size for size in (768, 512, 256, 128) if longest <= size < max_tokens)]
-        if sizes[-1] > longest:
-            sizes.append(longest)
-        settings = [(tokens, chunk) for tokens in sizes]
-        settings += [(sizes[-1], size) for size in (128, 64) if size < chunk]
-        settings += [] if subject.loaded or lean == "sliding" else list(dict.fromkeys(streamed))
+        batches = [max_tokens, *(tokens for tokens in (768, 512, 256, 128) if longest <= tokens < max_tokens)]
+        if batches[-1] > longest:
+            batches.append(longest)
+        sizes = [(tokens, chunk) for tokens in batches]
+        sizes += [(batches[-1], part) for part in (128, 64) if part < chunk]
+        sizes += [] if subject.loaded or lean == "sliding" else list(dict.fromkeys(streamed))
     if chosen.offload is not None:
-        settings = [setting for setting in settings if (len(setting) > 2) == chosen.offload]
-    precisions = [p for p in subject.precisions if p in (subject.precision, "int8")]
+        sizes = [each for each in sizes if (len(each) > 2) == chosen.offload]
+    precisions = [p for p in subject.precisions if p == subject.precision or in_integers(p)]
     precisions = [chosen.precision] if chosen.precision else precisions
-    rungs = list(dict.fromkeys(settled(precision, lean, *s) for precision in precisions for s in settings))
+    settings = list(dict.fromkeys(setting_of(precision, lean, *each) for precision in precisions for each in sizes))
     faster = not chosen.attention and subject.attention != lean
-    eager = [Rung(precisions[0], subject.attention, *settings[0])] if faster else []
-    return eager + rungs
+    eager = [Setting(precisions[0], subject.attention, *sizes[0])] if faster else []
+    return eager + settings
 
 
-def settled(precision, attention, tokens, chunk, block=0, waiting=True):
-    """The Rung; streamed int8 with smaller chunks, for what they are made int8 with is what most of its heap is."""
-    return Rung(
-        precision, attention, tokens, min(chunk, 128) if block and precision == "int8" else chunk, block, waiting
-    )
+def setting_of(precision, attention, tokens, chunk, block=0, waiting=True):
+    """The Setting of these sizes. Streamed int8 gets chunks of 128 tokens at most: larger ones take more heap, for
+    their copies in int8, than the layers that are in memory."""
+    if block and in_integers(precision):
+        chunk = min(chunk, 128)
+    return Setting(precision, attention, tokens, chunk, block, waiting)
 
 
 def make(
@@ -325,34 +337,34 @@ def make(
     max_tokens: int | None = None,
     chosen: Chosen = LEFT_TO_THE_PLAN,
 ) -> Plan:
-    """The Plan for a checkpoint or the name of one: the first rung whose bill is within the budget.
+    """The Plan for a checkpoint or the name of one: the first setting whose bill is within the budget.
 
     Raises ValueError when none is, naming the smallest budget that works and its levers, for a model on a GPU, and for
     a lever that was chosen by hand and cannot be pulled.
     """
     started = resident("self")
-    subject = described(checkpoint)
+    subject = subject_of(checkpoint)
     subject.check(chosen)
-    rungs = ladder(subject, max_tokens or subject.max_tokens, chosen)
+    settings = settings_for(subject, max_tokens or subject.max_tokens, chosen)
     if budget is None:
-        return Plan(subject, None, rungs[0], [], started)
+        return Plan(subject, None, settings[0], [], started)
     kept = chosen.precision or subject.precision
-    budget, allowed = parse_size(budget), [r for r in rungs if allow_lossy or r.precision == kept]
-    for number, rung in enumerate(allowed):
-        if subject.total(rung) <= budget:
-            return Plan(subject, budget, rung, allowed[:number], started)
-    raise ValueError(too_small(subject, budget, allowed, rungs))
+    budget, allowed = parse_size(budget), [r for r in settings if allow_lossy or r.precision == kept]
+    for number, setting in enumerate(allowed):
+        if subject.total(setting) <= budget:
+            return Plan(subject, budget, setting, allowed[:number], started)
+    raise ValueError(too_small(subject, budget, allowed, settings))
 
 
-def described(checkpoint):
+def subject_of(checkpoint):
     """The Subject of a checkpoint, or of the name of one."""
-    beside, streamed, chunk = 0, 0, inference.CHUNK
+    beside, streamed, chunk = 0, 0, inference.CHUNK_TOKENS
     if not isinstance(checkpoint, Checkpoint):
         source = door.resolve(checkpoint)
         folder, config, name, attention = source.folder, source.config, source.name, "sdpa"
         form = format_of(config)
         precision, mapped = form.precision, form.embeddings or form.precision
-        if form is FORMATS[0] and source.stored_bytes < weight_bytes(config, "fp32"):
+        if form is FORMATS[0] and source.stored_bytes < bytes_of_weights(config, "fp32"):
             mapped, beside = None, source.stored_bytes  # fewer bits in the file, widened while they are read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
@@ -360,7 +372,7 @@ def described(checkpoint):
             raise ValueError(f"memory_budget plans for the CPU, the model is on {model.device}: use max_tokens there")
         config, precision, attention = model.config, precision_of(checkpoint), model.config._attn_implementation
         # it was loaded before, in whatever way; int8 is made beside it, a matrix at a time
-        mapped, beside = None, weight_bytes(config, precision) + 8 * config.vocab_size * config.hidden_size
+        mapped, beside = None, bytes_of_weights(config, precision) + 8 * config.vocab_size * config.hidden_size
         if isinstance(model, StreamedModel):
             beside, streamed = 0, model.block
     tokenizer = "tokenizer.json" if (folder / "tokenizer.json").is_file() else "vocab.txt"
@@ -370,9 +382,9 @@ def described(checkpoint):
     return Subject(name, config, precision, attention, chunk, tokenizer, mapped, loaded, streamed, beside, stored)
 
 
-def too_small(subject, budget, allowed, rungs):
+def too_small(subject, budget, allowed, settings):
     """The message that names the smallest budgets that work."""
-    last_allowed, last = (min(some, key=subject.total) for some in (allowed, rungs))
+    last_allowed, last = (min(some, key=subject.total) for some in (allowed, settings))
     ways = [f"the smallest that works is {rounded_up(subject.total(last_allowed))} ({last_allowed})"]
     if last != last_allowed:
         ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last})")
@@ -391,17 +403,17 @@ def realise(plan, checkpoint):
 
 
 def pulled(plan, checkpoint):
-    rung = plan.rung
+    setting = plan.setting
     if not isinstance(checkpoint, Checkpoint):
-        options = {"attention": "sdpa" if rung.attention == "sliding" else rung.attention}
-        if rung.precision != plan.subject.precision:
-            options["dtype"] = DTYPES[rung.precision]
-        if rung.block:
-            room = 8 * rung.block * plan.subject.config.hidden_size  # for all of them, filled up
-            return stream_layers(checkpoint, block=rung.block, waiting=room if rung.waiting else 0, **options)
+        options = {"attention": "sdpa" if setting.attention == "sliding" else setting.attention}
+        if setting.precision != plan.subject.precision:
+            options["dtype"] = DTYPES[setting.precision]
+        if setting.block:
+            room = 8 * setting.block * plan.subject.config.hidden_size  # for all of them, filled up
+            return stream_layers(checkpoint, block=setting.block, waiting=room if setting.waiting else 0, **options)
         checkpoint = load(checkpoint, **options)
-    elif rung.precision != precision_of(checkpoint):
-        checkpoint = quantize(checkpoint, rung.precision)
-    if rung.attention != checkpoint.model.config._attn_implementation:
-        checkpoint = use(checkpoint, rung.attention)
+    elif setting.precision != precision_of(checkpoint):
+        checkpoint = quantize(checkpoint, setting.precision)
+    if setting.attention != checkpoint.model.config._attn_implementation:
+        checkpoint = use(checkpoint, setting.attention)
     return checkpoint

@@ -19,7 +19,7 @@ from zsc_utils._int8 import Int8Embedding, Int8Linear, int8_bytes, rows_to_int8,
 from zsc_utils._products import WIDENED, activation_range, int8_engine, times_as_long
 from zsc_utils._types import Name, Precision, Result
 from zsc_utils.checkpoint import Checkpoint
-from zsc_utils.formats import DTYPES, HALVES, format_for
+from zsc_utils.formats import DTYPES, HALVES, NAMES, format_for, in_integers
 
 __all__ = [
     "Agreement", "Int8Embedding", "Int8Linear", "PRECISIONS", "activation_range", "agreement", "int8_bytes",
@@ -40,9 +40,10 @@ def quantize(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     door.check_loaded(checkpoint)
-    if precision_of(checkpoint) == "int8":
-        raise ValueError(f"{checkpoint.name!r} is in int8 already: start from the checkpoint it was made from")
-    if precision == "int8":
+    now = precision_of(checkpoint)
+    if now in PRECISIONS and in_integers(now):
+        raise ValueError(f"{checkpoint.name!r} is in {now} already: start from the checkpoint it was made from")
+    if in_integers(precision):
         check_device(checkpoint.model.device)
         return replace(checkpoint, model=rebuilt(checkpoint.model, to_int8))
     model = rebuilt(checkpoint.model, lambda module, _: converted(module, DTYPES[precision]))
@@ -60,9 +61,8 @@ def check_device(device):
 def precision_of(checkpoint: Checkpoint) -> str:
     """ "fp32", "fp16", "bf16" or "int8"; for others, which are not made here, torch's name."""
     if any(isinstance(module, Int8Linear) for module in checkpoint.model.modules()):
-        return "int8"
-    names = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-    return names.get(checkpoint.model.dtype, str(checkpoint.model.dtype))
+        return NAMES[torch.int8]
+    return NAMES.get(checkpoint.model.dtype, str(checkpoint.model.dtype))
 
 
 def product_time(precision: str) -> float:

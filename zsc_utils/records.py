@@ -29,7 +29,7 @@ def cut(files: Iterable[str], rows: int, text: str) -> Iterator[Part]:
     """The Parts of these files, in order, of at most so many rows; raises ValueError for a file without that column."""
     first = 0
     for file in files:
-        reader, row = FORMATS[Path(file).suffix](file), 0
+        reader, row = READERS[Path(file).suffix](file), 0
         reader.check(text)
         for start, count in reader.cut(rows):
             yield Part(file, first, row, count, start)
@@ -38,7 +38,7 @@ def cut(files: Iterable[str], rows: int, text: str) -> Iterator[Part]:
 
 def read(part: Part, text: str) -> Iterator[Row]:
     """The Row of each row in a part, `text` being the name of the column; `number` is that in the file."""
-    return FORMATS[Path(part.file).suffix](part.file).read(part, text)
+    return READERS[Path(part.file).suffix](part.file).read(part, text)
 
 
 # -------------------------------------------------------------------------------------------------------------- a row
@@ -181,7 +181,7 @@ class Parquet:
             skip = max(0, skip - len(batch))
 
 
-FORMATS = {".jsonl": JsonLines, ".csv": Csv, ".parquet": Parquet}
+READERS = {".jsonl": JsonLines, ".csv": Csv, ".parquet": Parquet}
 
 
 def spans(ends, start, rows):

@@ -22,16 +22,17 @@ from tqdm.auto import tqdm
 from zsc_utils import checkpoint as door
 from zsc_utils import memory
 from zsc_utils import plan as planning
-from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, fill, whole_number
+from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name, fill, whole_number
 from zsc_utils._types import Name, Precision, Size
+from zsc_utils.batching import PairTokenizer
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_room
-from zsc_utils.records import FORMATS, Part, as_json, cut, read, reason
+from zsc_utils.records import READERS, Part, as_json, cut, read, reason
 
 ROWS = 256  # of a part: what a worker that is killed has to do again, and how often the bar moves
 BLOCKS = 10_000  # of parts that Ray schedules one by one; of more, several together
 TOGETHER = 1_000  # results that Parquet gets at once
 TRIES = 3  # of a part whose worker dies
-OBJECT_STORE = 100 * 10**6  # bytes of shared memory, of which the parts of a local run take next to nothing
+OBJECT_STORE_BYTES = 100 * 10**6  # bytes of shared memory, of which the parts of a local run take next to nothing
 BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # datasets' readers skip names with _ or .
 
 
@@ -97,18 +98,20 @@ def classify_dataset(
     for name, value, allowed in (("format", format, FORMAT), ("long_texts", long_texts, LONG_TEXTS)):
         if value not in allowed:
             raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
-    checkpoint = checked(checkpoint or door.default_name(), fill(hypothesis_template, labels))
-    chosen = planning.make(checkpoint, memory_budget, allow_lossy, None, planning.Chosen(precision, None, offload)).rung
+    checkpoint = checked(checkpoint or default_name(), fill(hypothesis_template, labels))
+    chosen = planning.make(
+        checkpoint, memory_budget, allow_lossy, None, planning.Chosen(precision, None, offload)
+    ).setting
     model = {"checkpoint": checkpoint, "memory_budget": memory_budget, "allow_lossy": allow_lossy, "offload": offload}
     work = {
         "labels": labels, "precision": chosen.precision, "hypothesis_template": hypothesis_template,
         "multi_label": multi_label, "long_texts": long_texts, "text": text, "format": format,
     }  # fmt: skip
-    files, output = found(source), Path(output).expanduser().resolve()
+    files, output = files_of(source), Path(output).expanduser().resolve()
     parts = list(tqdm(cut(files, rows, text), desc="counting rows", unit=" parts", leave=False, disable=not progress))
     if not parts:
         raise ValueError(f"{source} has no rows")
-    prepare(output, work | {"checkpoint": checkpoint, "rows": rows, "files": described(files)})
+    prepare(output, work | {"checkpoint": checkpoint, "rows": rows, "files": stamps(files)})
     waiting = [part for part in parts if not result_file(output, part, format).exists()]
     before = sum(part.count for part in parts) - sum(part.count for part in waiting)
     run = Run()
@@ -131,7 +134,7 @@ def checked(checkpoint, hypotheses):
     if not isinstance(checkpoint, str | os.PathLike):
         raise TypeError(f"checkpoint {checkpoint!r}: give the name of one, which every worker can load")
     source = door.resolve(checkpoint)
-    check_room(door.read_tokenizer(source.folder, source.config), hypotheses)
+    check_room(PairTokenizer.of(door.read_tokenizer(source.folder, source.config)), hypotheses)
     path = Path(checkpoint).expanduser()
     return str(path.resolve()) if checkpoint not in ("mini", "base-shape") and path.is_dir() else str(checkpoint)
 
@@ -139,24 +142,24 @@ def checked(checkpoint, hypotheses):
 # ------------------------------------------------------------------------------------------------------------ the files
 
 
-def found(source):
+def files_of(source):
     """The files behind a file, a folder, a glob or a list of these, in order; raises where there are none."""
     if isinstance(source, list | tuple):
-        return [file for one in source for file in found(one)]
+        return [file for one in source for file in files_of(one)]
     path = Path(source).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in FORMATS)
+        files = sorted(file for file in path.iterdir() if file.suffix in READERS)
     else:
         files = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not files:
-        raise ValueError(f"{source}: no such file, and no folder or glob with any {', '.join(FORMATS)}")
+        raise ValueError(f"{source}: no such file, and no folder or glob with any {', '.join(READERS)}")
     for file in files:
-        if file.suffix not in FORMATS:
-            raise ValueError(f"{file}: rows are read from {', '.join(FORMATS)}")
+        if file.suffix not in READERS:
+            raise ValueError(f"{file}: rows are read from {', '.join(READERS)}")
     return [str(file.resolve()) for file in files]
 
 
-def described(files):
+def stamps(files):
     """What tells that files are still the same: name, bytes and time of the last change of each."""
     return [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
 
@@ -170,7 +173,7 @@ def prepare(output, settings):
         if output.is_dir() and any(file.name != HIDDEN for file in output.iterdir()):
             raise ValueError(f"output {output} holds other files: name a new folder, or an empty one")
         told.parent.mkdir(parents=True, exist_ok=True)
-        with written(told, told.parent) as target:
+        with whole_file(told, told.parent) as target:
             target.write(as_json(settings))
         return
     try:
@@ -186,7 +189,7 @@ def prepare(output, settings):
 
 
 @contextmanager
-def written(file, folder):
+def whole_file(file, folder):
     """A file to write to, which is there whole or not at all, whenever the process or the machine dies; meanwhile it is
     in `folder`, where no reader looks."""
     unfinished = folder / f"{file.name}.{os.getpid()}.tmp"
@@ -228,7 +231,7 @@ def tidy(output):
 def summary(output, parts, format, before, run):
     """Collect the bad rows in one file, and count: the Done."""
     bad = 0
-    with written(output / BAD, output / HIDDEN) as target:
+    with whole_file(output / BAD, output / HIDDEN) as target:
         for part in parts:
             if (file := bad_file(output, part)).exists():
                 lines = file.read_bytes()
@@ -284,8 +287,8 @@ class Worker:
         """The bad rows are renamed first: the part counts as soon as the file of its results is there."""
         format, hidden, bad_rows = self.work["format"], self.output / HIDDEN, bad_file(self.output, part)
         with (
-            written(result_file(self.output, part, format), hidden) as target,
-            written(bad_rows, hidden) as bad,
+            whole_file(result_file(self.output, part, format), hidden) as target,
+            whole_file(bad_rows, hidden) as bad,
             FORMAT[format](target) as good,
         ):
             for position, (row, answer) in enumerate(self.answers(part), part.first):
@@ -416,7 +419,7 @@ def cluster(address=None):
         )
     if started:
         address = address or os.environ.get("RAY_ADDRESS")
-        local = dict(include_dashboard=False, object_store_memory=OBJECT_STORE, _node_ip_address="127.0.0.1")
+        local = dict(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _node_ip_address="127.0.0.1")
         with quiet_core():
             ray.init(address or "local", log_to_driver=False, logging_level="error", **({} if address else local))
     context = ray.data.DataContext.get_current()

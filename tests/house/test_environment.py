@@ -1,0 +1,178 @@
+"""The two ways in ask for the same things, all of them used; no room imports upward; the style is kept."""
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PYPROJECT["optional-dependencies"]
+PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
+# where a dependency that is not imported by name is used; escapes keep these words from finding themselves
+USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
+           "pytest-xdist": ("Makefile", "--numprocesses"),
+           "ruff": ("tests/house/test_environment.py", "\"-m\", \"ruff\""),
+           "pyyaml": ("tests/house/test_environment.py", "import yaml\n"),
+           "ipywidgets": ("tests/house/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
+# the house from the ground up: a room imports from lower floors only, so none on its own floor
+FLOORS = [
+    ["_types"],
+    ["_process", "_products", "_sizes", "_text", "_weights"],
+    ["_bert", "_tensors", "batching", "records"],
+    ["_int8", "memory"],
+    ["formats"],
+    ["checkpoint"],
+    ["_dispatch", "inference", "distillation"],
+    ["quantization", "attention", "offloading"],
+    ["plan"],
+    ["torch_engine"],
+    ["classifier"],
+    ["optimized_classifier", "scaling"],
+    ["__main__"],
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+SIDE = {"samples", "plots", "claims"}  # for notebooks and tests: no other room imports them
+WITHOUT_TORCH = "_process _text _types _sizes batching classifier records __main__".split()
+
+
+def conda_pins():
+    stated = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    return next(entry["pip"] for entry in stated if isinstance(entry, dict)), stated
+
+
+def test_conda_and_pip_ask_for_the_same():
+    pins, stated = conda_pins()
+    assert pins == PINS
+    assert "python=" + PYPROJECT["requires-python"].removeprefix(">=") in stated
+
+
+def test_the_pins_fit_together(tmp_path):
+    """pip's resolver accepts the pip section, offline: what is pinned is what is installed, and nothing conflicts."""
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("\n".join(conda_pins()[0]))
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", listed]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "Would install" not in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("pin", PINS)
+def test_every_dependency_is_pinned_and_used(pin):
+    name, version = re.sub(r"\[.*?\]", "", pin).split("==")
+    assert re.fullmatch(r"\d+(\.\d+)+", version)
+    if name in USED_AS:
+        file, use = USED_AS[name]
+        assert use in (ROOT / file).read_text(encoding="utf-8"), f"{name} is not used in {file}"
+        return
+    sources = [*ROOT.glob("zsc_utils/*.py"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("scripts/*.py"),
+               *ROOT.glob("tests/**/*.py")]  # fmt: skip
+    module = name.replace("-", "_")
+    use = rf'(import|from) {module}\b|find_spec\("{module}"\)'
+    assert any(re.search(use, file.read_text(encoding="utf-8")) for file in sources), f"{name} is used nowhere"
+
+
+def our_imports(file):
+    """Rooms of zsc_utils that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "zsc_utils":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("zsc_utils."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("zsc_utils."))
+
+
+@pytest.mark.parametrize(
+    "file", sorted({*(ROOT / "zsc_utils").glob("*.py")} - {ROOT / "zsc_utils" / "__init__.py"}), ids=lambda f: f.stem
+)
+def test_no_stairs_upward(file):
+    assert file.stem in FLOOR or file.stem in SIDE, f"{file.stem} stands on no floor"
+    for room in our_imports(file):
+        assert room not in SIDE and FLOOR[room] < FLOOR.get(file.stem, 99), f"{file.stem} imports {room}"
+
+
+def test_no_room_is_longer_than_500_lines():
+    lengths = {file.stem: len(file.read_text("utf-8").splitlines()) for file in (ROOT / "zsc_utils").glob("*.py")}
+    assert not {room: length for room, length in lengths.items() if length > 500}
+
+
+@pytest.mark.parametrize("rooms, heavy", [("", "torch transformers numpy"), (WITHOUT_TORCH, "torch transformers")])
+def test_what_needs_no_torch_does_not_load_it(rooms, heavy):
+    imports = ", ".join(["zsc_utils", *(f"zsc_utils.{room}" for room in rooms)])
+    script = f"import sys, {imports}; print(*sorted({{*{heavy.split()}}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_each_public_name_is_found_where_it_lives():
+    import zsc_utils
+
+    assert {"Checkpoint", "load", "memory", "plan"} <= set(dir(zsc_utils))
+    for name in (*zsc_utils.__all__, *zsc_utils.HOMES, *zsc_utils.ROOMS):
+        assert getattr(zsc_utils, name) is not None
+    files = {file.stem for file in (ROOT / "zsc_utils").glob("[!_]*.py")}
+    assert set(zsc_utils.ROOMS) == files
+    with pytest.raises(AttributeError, match="no attribute 'none_such'"):
+        _ = zsc_utils.none_such
+
+
+def test_the_command_of_a_shell_is_the_module_s():
+    module, _, name = PYPROJECT["scripts"]["zsc"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    told = subprocess.run([Path(sys.executable).parent / "zsc", "plan", "--checkpoint", "mini"], capture_output=True)
+    assert told.returncode == 0 and told.stdout.startswith(b"mini, no budget")
+
+
+@pytest.mark.parametrize("check", [["check"], ["format", "--check"]])
+def test_style(check):
+    command = [sys.executable, "-m", "ruff", *check, "."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_absolute_path_in_the_project():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    for name in filter(None, listed):
+        if name.endswith((".py", ".md", ".toml", ".yml", "Makefile", ".json", ".jsonl")) and (ROOT / name).is_file():
+            found = re.findall(r"/(?:home|root|Users|work)/[\w.-]+", (ROOT / name).read_text(encoding="utf-8"))
+            assert name == "tests/house/test_environment.py" or not found, f"{name}: {found[:3]}"
+
+
+def test_progress_bars_of_other_libraries_work_in_notebooks():
+    """tqdm.auto, which transformers and modelscope use, takes tqdm.notebook without a warning: ipywidgets is there."""
+    code = "import warnings; warnings.simplefilter('error'); import tqdm.notebook; assert tqdm.notebook.IProgress"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def make(folder, *words):
+    """What make would do, without doing it."""
+    return subprocess.run(["make", "-n", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("target", ["run", "test", "lab"])
+def test_each_target_sets_up_when_the_environment_is_missing_or_stale(tmp_path, target):
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    first = make(tmp_path, target)
+    assert (
+        first.index("-m venv") < first.index(f"install --disable-pip-version-check {PINS[0]}") < first.index("-e '.[")
+    )
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "ready").touch()
+    assert "pip" not in make(tmp_path, target)
+    later = (tmp_path / ".venv" / "ready").stat().st_mtime + 10
+    os.utime(tmp_path / "pyproject.toml", (later, later))
+    assert "pip" in make(tmp_path, target)
+
+
+def test_continuous_integration_runs_the_readme_s_command():
+    assert "exec make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,247 @@
+"""What every notebook keeps: executed in order, outputs compared, the house's opening and closing, no machine's traces.
+
+nbval runs the cells and compares outputs; this file checks that there is something to compare.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import run_notebooks
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMPARED_SHARE = 0.70
+
+every_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+
+
+def read(file):
+    return nbformat.read(file, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def ignored(cell):
+    return "nbval-ignore-output" in cell.metadata.get("tags", [])
+
+
+def asserts(cell):
+    return re.search(r"^\s*assert ", cell.source, re.MULTILINE) is not None
+
+
+def compared(cell):
+    """nbval compares the cell's output - text, since pictures are left out - or the cell asserts something."""
+    texts = [out for out in cell.outputs if out.output_type == "stream" or "text/plain" in out.get("data", {})]
+    speaks = any("Figure size" not in str(out) for out in texts)
+    return asserts(cell) or (speaks and not ignored(cell))
+
+
+def check(notebook):
+    """All that is wrong with a notebook, as a list of sentences; empty when it keeps the rules."""
+    cells = code_cells(notebook)
+    wrong = []
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        wrong.append("not executed in order from 1")
+    for cell in cells:
+        if any(out.output_type == "error" for out in cell.outputs):
+            wrong.append(f"{cell.id}: an error stands in its output")
+        if any(out.get("name") == "stderr" for out in cell.outputs):
+            wrong.append(f"{cell.id}: stderr stands in its output")
+        if len(cell.source.splitlines()) > 30:
+            wrong.append(f"{cell.id}: {len(cell.source.splitlines())} lines of code, over 30")
+        if ignored(cell) and not asserts(cell):
+            wrong.append(f"{cell.id}: its output is not compared and it asserts nothing")
+    code = "\n".join(cell.source for cell in cells)
+    if re.search(r"\bplan\b|memory_budget", code) and "set_num_threads" not in code:
+        wrong.append("plans without saying how many threads, so what it prints depends on the machine")
+    if not any(cell.outputs for cell in cells):
+        wrong.append("no outputs: stripped, or never run")
+    ids = [cell.get("id", "") for cell in notebook.cells]
+    wrong += [f"{i!r}: a cell id is words, like predict-activations" for i in ids if not is_words(i)]
+    wrong += [f"{i}: stands twice as a cell id" for i in set(ids) if ids.count(i) > 1]
+    return wrong + check_frame(notebook)
+
+
+def is_words(cell_id):
+    return re.fullmatch(r"[a-z]+[0-9]*(-[a-z0-9]+)*", cell_id) and not re.fullmatch(r"[0-9a-f]{8}", cell_id)
+
+
+def check_frame(notebook):
+    """The opening, the first code cell, the closing, and the number of cells."""
+    wrong = []
+    opening = notebook.cells[0].source
+    for part in ("# ", "**You will be able to**", "**Minutes**", "**You need to know**"):
+        if part not in opening:
+            wrong.append(f"the opening lacks {part!r}")
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for part in ("## Remember", "## Exercises", "## Next"):
+        if part not in prose:
+            wrong.append(f"the closing lacks {part!r}")
+    first = code_cells(notebook)[0].source
+    if len(first.splitlines()) > 3:
+        wrong.append("the first code cell has more than three lines")
+    if any(re.search(r"^\s*[%!]", cell.source, re.MULTILINE) for cell in code_cells(notebook)):
+        wrong.append("a magic or a shell command stands in a cell")
+    if not 25 <= len(notebook.cells) <= 60:
+        wrong.append(f"{len(notebook.cells)} cells, not 25 to 60")
+    return wrong
+
+
+def test_there_are_notebooks_numbered_from_zero():
+    assert [int(file.name[:2]) for file in NOTEBOOKS] == list(range(len(NOTEBOOKS))) and NOTEBOOKS
+
+
+@every_notebook
+def test_the_rules_are_kept(file):
+    assert check(read(file)) == []
+
+
+@every_notebook
+def test_no_absolute_path_and_no_host_name(file):
+    found = re.findall(r"/(?:home|root|Users|work|tmp|usr|opt|var)/[\w./-]+|[A-Z]:\\\\\w+", file.read_text("utf-8"))
+    assert found == []
+
+
+@pytest.mark.parametrize("file, following", list(zip(NOTEBOOKS, NOTEBOOKS[1:])), ids=lambda file: file.stem)
+def test_each_closes_with_a_link_to_the_next(file, following):
+    assert following.name in read(file).cells[-1].source
+
+
+@every_notebook
+def test_links_between_notebooks_lead_somewhere(file):
+    for target in re.findall(r"\]\(([\w./-]+\.ipynb)", file.read_text("utf-8")):
+        assert (file.parent / target).is_file(), target
+
+
+def test_most_outputs_are_really_compared(capsys):
+    """Prints, for each notebook, the share of code cells whose output nbval compares or that assert something."""
+    shares = {}
+    for file in NOTEBOOKS:
+        cells = code_cells(read(file))
+        shares[file.stem] = sum(map(compared, cells)) / len(cells)
+    with capsys.disabled():
+        for name, share in shares.items():
+            print(f"\n  {name}: {share:.0%} of code cells compared or asserting", end="")
+        print()
+    assert min(shares.values()) >= COMPARED_SHARE
+
+
+# -------------------------------------------------------------------------- each rule catches the notebook it is for
+
+
+def spoil(change):
+    """A good notebook with one thing wrong."""
+    notebook = read(NOTEBOOKS[0])
+    change(notebook, code_cells(notebook))
+    return check(notebook)
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        (lambda n, c: c[2].update(execution_count=None), "not executed in order"),
+        (lambda n, c: c[0].update(execution_count=2), "not executed in order"),
+        (lambda n, c: [cell.update(outputs=[]) for cell in c], "no outputs"),
+        (lambda n, c: c[1].outputs.append(nbformat.v4.new_output("error", ename="E")), "an error stands"),
+        (lambda n, c: c[1].outputs.append(nbformat.v4.new_output("stream", name="stderr")), "stderr stands"),
+        (lambda n, c: c[1].update(source="x = 1\n" * 31), "31 lines of code"),
+        (lambda n, c: c[1].update(source="1", metadata={"tags": ["nbval-ignore-output"]}), "asserts nothing"),
+        (
+            lambda n, c: c[1].update(source="classify = ZeroShotClassifier('mini', memory_budget='1GB')"),
+            "how many threads",
+        ),
+        (lambda n, c: c[1].update(id="3f2a9b1c"), "a cell id is words"),
+        (lambda n, c: c[1].update(id=c[2].id), "stands twice"),
+        (lambda n, c: n.cells[0].update(source="# Title"), "the opening lacks"),
+        (lambda n, c: n.cells.pop(), "the closing lacks '## Next'"),
+        (lambda n, c: c[0].update(source="a\nb\nc\nd"), "more than three lines"),
+        (lambda n, c: c[1].update(source="%matplotlib inline"), "a magic"),
+        (lambda n, c: n.update(cells=n.cells[:1] + n.cells[-6:]), "not 25 to 60"),
+    ],
+)
+def test_each_rule_catches_what_it_is_for(change, complaint):
+    assert complaint in " ".join(spoil(change))
+
+
+# ------------------------------------------------------------------------------------------------------- the runner
+
+
+def notebook_of(*sources):
+    cells = [nbformat.v4.new_markdown_cell("# A <small> lesson", id="opening")]
+    stale = [nbformat.v4.new_output("stream", text="of an earlier run")]
+    for i, source in enumerate(sources):
+        cells.append(nbformat.v4.new_code_cell(source, id=f"cell-{i}", execution_count=i + 1, outputs=stale))
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+# Jupyter's client and kernel talk over loopback; this is `ip link set lo up` where ip is not installed
+LOOPBACK_UP = 'import fcntl, socket, struct; s = socket.socket(); fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 1))'
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The beginning of a command that runs in a network namespace of its own, or [] where the machine forbids that."""
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+        return []
+    up = f"ip link set lo up 2>/dev/null || {sys.executable} -c '{LOOPBACK_UP}'; exec \"$@\""
+    return ["unshare", "-rn", "sh", "-c", up, "sh"]
+
+
+@pytest.fixture(scope="module")
+def ran(alone, tmp_path_factory):
+    """(what came of the runner on two notebooks, the folder of its pages): the first third of notebook 00, a small one.
+
+    10 seconds for two tests: the runner and the kernel of notebook 00 each import torch and transformers.
+    """
+    (folder := tmp_path_factory.mktemp("notebooks") / "in").mkdir()
+    shutil.copy(ROOT / "notebooks" / "matplotlibrc", folder)
+    notebook = read(ROOT / "notebooks" / "00_start_here.ipynb")
+    notebook.cells = notebook.cells[: len(notebook.cells) // 3]
+    for cell in code_cells(notebook):
+        cell.outputs = []
+    nbformat.write(notebook, folder / "00_start_here.ipynb")
+    nbformat.write(notebook_of("print('one' + 'two')"), folder / "01_lesson.ipynb")
+    command = [sys.executable, ROOT / "scripts" / "run_notebooks.py", "--notebooks", folder, "--output", folder / "out"]
+    return subprocess.run([*alone, *command], capture_output=True, text=True), folder / "out" / "site"
+
+
+def test_runner_writes_pages_and_an_index_and_prints_the_ledger(ran):
+    done, site = ran
+    assert done.returncode == 0, done.stderr[-2000:]
+    page, index = ((site / name).read_text("utf-8") for name in ("01_lesson.html", "index.html"))
+    assert "onetwo" in page and "of an earlier run" not in page
+    assert 'href="00_start_here.html"' in index and 'href="01_lesson.html"' in index
+    assert "A &lt;small&gt; lesson" in index
+    for file in site.iterdir():
+        assert not re.search(r"<script[^>]+src=.http", file.read_text("utf-8"))  # a page opens without a network
+    assert "claims decided" in done.stdout and str(site / "index.html") in done.stdout
+    assert "01_lesson · cell-0" in done.stderr  # the progress bar names notebook and cell
+
+
+def test_notebook_00_runs_without_a_network(ran, alone):
+    """Its first third, where nothing but loopback exists."""
+    if not alone:
+        pytest.skip("this machine forbids network namespaces (unshare -rn)")
+    done, site = ran
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r"entailment +-?[0-9]", (site / "00_start_here.html").read_text("utf-8"))  # the logits of a pair
+
+
+def test_runner_stops_at_a_failing_cell_and_names_it(tmp_path, monkeypatch):
+    """In this process, which has imported what the runner needs."""
+    (folder := tmp_path / "in").mkdir()
+    nbformat.write(notebook_of("x = 0", "1 / x", "print('after')"), folder / "00_bad.ipynb")
+    nbformat.write(notebook_of("print('never')"), folder / "01_next.ipynb")
+    monkeypatch.setattr(sys, "argv", ["run_notebooks.py", "--notebooks", str(folder), "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        run_notebooks.main()
+    said = stopped.value.code  # a string: Python writes it to stderr and ends with status 1
+    assert "00_bad.ipynb, cell 'cell-1'" in said and "ZeroDivisionError: division by zero" in said
+    assert not (tmp_path / "site" / "01_next.html").exists()

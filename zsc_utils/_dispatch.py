@@ -1,0 +1,57 @@
+"""accelerate's way of layers that are not in memory, for comparison and for GPUs that are too small."""
+
+import copy
+import io
+import tempfile
+from contextlib import redirect_stderr
+
+import torch
+from safetensors import SafetensorError
+from transformers import BertForSequenceClassification
+
+from zsc_utils import checkpoint as door
+from zsc_utils._types import Name
+from zsc_utils.checkpoint import Checkpoint, CheckpointError
+from zsc_utils.formats import FORMATS, format_of
+
+
+def dispatch(
+    folder: Name,
+    *,
+    max_memory: dict | None = None,
+    offload_folder: Name | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Checkpoint:
+    """A Checkpoint whose layers accelerate keeps where there is room: GPU, then CPU, then disk.
+
+    `max_memory` says how much of each there is, such as {0: "2GB", "cpu": "200MB"}, as accelerate takes it; without it
+    a GPU's memory is used first, and where there is no GPU the layers are on disk, the rest in memory. Layers on disk
+    are copied to `offload_folder`, or to a temporary one that goes with the model. A layer is never split.
+    Raises CheckpointError as `load` does, and for a folder that is stored in int8 or fp16; ValueError when `max_memory`
+    leaves all of it on disk, which accelerate cannot do.
+    """
+    import accelerate  # only here: nothing else needs it
+
+    source = door.resolve(folder)
+    name, folder, config = source.name, source.folder, copy.deepcopy(source.config)
+    if format_of(config) is not FORMATS[0]:
+        raise CheckpointError(f"{name} is stored as {config.zsc_format}, which accelerate cannot read: save it in fp32")
+    with accelerate.init_empty_weights(include_buffers=False):
+        model = BertForSequenceClassification(config)
+    whole = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
+    spare = None if offload_folder else tempfile.TemporaryDirectory(prefix="zsc_utils-offload-")
+    try:
+        with redirect_stderr(io.StringIO()):  # a bar for each tensor
+            model = accelerate.load_checkpoint_and_dispatch(
+                model.eval(),
+                str(folder),
+                device_map="auto" if max_memory or torch.cuda.is_available() else whole,
+                max_memory=max_memory,
+                no_split_module_classes=["BertLayer"],
+                offload_folder=str(offload_folder or spare.name),
+                dtype=dtype,
+            )
+    except SafetensorError as error:  # its words: device disk is invalid
+        raise ValueError(f"max_memory {max_memory!r}: too little for anything to stay in memory; give more") from error
+    model.offload_folder = spare  # lives as long as the model
+    return door.opened(source, model)

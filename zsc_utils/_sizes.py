@@ -1,0 +1,33 @@
+"""Sizes as people write them: "300MB" is 300,000,000 bytes, for MB is 10^6."""
+
+import re
+
+from zsc_utils._types import Size
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+
+def parse_size(size: Size) -> int:
+    """The bytes of a size as people type it: "300MB", "1.5 GB", "64MiB", or an int of bytes.
+
+    MB is 10^6 bytes, MiB 2^20. Raises ValueError for what is not a positive size, TypeError for another type.
+    """
+    if isinstance(size, bool) or not isinstance(size, int | str):
+        raise TypeError(f'size {size!r}: give a string such as "300MB" or a whole number of bytes')
+    count = size
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([kmgt]?i?b)?\s*", size, re.IGNORECASE)
+        unit = (match.group(2) or "B").upper() if match else None
+        if unit not in UNITS:
+            raise ValueError(f'size {size!r} is not a size: write it as "300MB", "1.5GB" or "64MiB"')
+        count = round(float(match.group(1).replace("_", "")) * UNITS[unit])
+    if count < 1:
+        raise ValueError(f"size {size!r}: a size is at least one byte")
+    return count
+
+
+def format_size(count: int) -> str:
+    """A number of bytes for people: 409_079_820 -> "409.1 MB"; whole bytes below 1 kB."""
+    unit = next((unit for unit in ("TB", "GB", "MB", "KB") if abs(count) >= UNITS[unit]), None)
+    return f"{count / UNITS[unit]:.1f} {unit.replace('K', 'k')}" if unit else f"{count:d} B"
