@@ -8,9 +8,9 @@ What is left out changes no number that is used:
 - what is written goes over what is not read again, and the wide tensor of the feed-forward network exists for some
   tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
 
-Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: each other number of rows would
-be another shape, for which oneDNN, which multiplies int8, compiles a kernel and keeps it (plan.KERNEL_BYTES). The steps are functions of their own, so that others can order them otherwise, such as layer by layer over many
-batches.
+Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: for each other number of rows
+oneDNN, which multiplies int8, would compile a kernel and keep it (plan.KERNEL_BYTES). The steps are functions of their
+own, so that others can order them otherwise, such as layer by layer over many batches.
 """
 
 import math
