@@ -109,13 +109,13 @@ ENGINES = {
     "ours": by_us,
     "ours in 150 MB": lambda folder: by_us(folder, memory_budget="150MB"),
     "ours, int8 in 150 MB": lambda folder: by_us(folder, memory_budget="150MB", precision="int8"),
-    "ours, int8 in 50 MB": lambda folder: by_us(folder, memory_budget="50MB", precision="int8"),
+    "ours, int8 in 55 MB": lambda folder: by_us(folder, memory_budget="55MB", precision="int8"),
 }
 # for `mini`, whose own size makes other budgets: the levers that these pull on base-shape
 BY_HAND = {
     "ours in 150 MB": lambda folder: by_us(folder, offload=True),
     "ours, int8 in 150 MB": lambda folder: by_us(folder, precision="int8"),
-    "ours, int8 in 50 MB": lambda folder: by_us(folder, precision="int8", offload=True),
+    "ours, int8 in 55 MB": lambda folder: by_us(folder, precision="int8", offload=True),
 }
 
 # --------------------------------------------------------------------------------------------------------------- work

@@ -1,4 +1,4 @@
-"""The command: `python -m zsc_utils classify` for files of texts, `python -m zsc_utils plan` for the bill before."""
+"""The command line: `python -m zsc_utils classify` classifies a file of texts, `plan` predicts the memory it takes."""
 
 import argparse
 import json
@@ -49,20 +49,20 @@ are predicted. No weights are loaded. With --length and --labels also what one s
 
 
 def main(arguments=None):
-    """Run the command; returns its exit status."""
+    """Run the command and return its exit status."""
     arguments = parser().parse_args(arguments)
-    if sys.stderr is None:  # closed; else the next file that is opened would get what is told
+    if sys.stderr is None:  # closed; else messages would go to the next file that is opened
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         status = arguments.run(arguments)
         if sys.stdout is not None:
-            sys.stdout.flush()  # here, where an error can still be told
+            sys.stdout.flush()  # here, where an error can still be reported
         return status
     except KeyboardInterrupt:
         return told("interrupted", INTERRUPTED)
-    except (ValueError, TypeError) as error:  # CheckpointError is one
+    except (ValueError, TypeError) as error:  # includes CheckpointError
         return told(f"error: {error}".replace("allow_lossy=True", "--allow-lossy"), WRONG_USE)
-    except BrokenPipeError:  # whoever read the results has enough, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         close_output()
         return 0
     except OSError as error:
@@ -76,7 +76,7 @@ def told(message, status):
 
 
 def close_output():
-    """Close standard output if it takes no more: Python would try once more when it ends, and complain."""
+    """Close standard output if it cannot be written; else Python would flush it at exit and print an error."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -86,7 +86,7 @@ def close_output():
 
 
 def parser():
-    """What the command line takes."""
+    """The parser of the command line."""
     whole = argparse.ArgumentParser(
         prog="python -m zsc_utils", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,7 +132,7 @@ def add_plan(command):
 
 
 def classify(arguments):
-    """Classify the lines of a file; returns the exit status."""
+    """Classify the lines of a file and return the exit status."""
     labels = check_labels(arguments.labels)
     if arguments.file != "-" and (not Path(arguments.file).exists() or Path(arguments.file).is_dir()):
         raise ValueError(f"{arguments.file}: no such file")
@@ -159,7 +159,7 @@ def classify(arguments):
 
 
 class Lines:
-    """The Row of each line of a source, and how many were `read`; the last that was done `before` is to be the same."""
+    """The Rows of a source's lines; `read` counts them. ValueError if the last line done `before` has changed."""
 
     def __init__(self, source, arguments, before):
         self.source, self.arguments, self.before, self.read = source, arguments, before, 0
@@ -174,7 +174,7 @@ class Lines:
             yield row
 
     def __length_hint__(self):
-        """How many lines a file has, for the progress bar; 0 where it cannot be read twice."""
+        """The number of lines, for the progress bar; 0 for an input that cannot be read twice."""
         if not Path(self.arguments.file).is_file():
             return 0
         with open(self.arguments.file, "rb") as lines:
@@ -182,7 +182,7 @@ class Lines:
 
 
 def write(row, answer, target, arguments):
-    """Write the result of a line at once, and tell the error if it has one; returns whether it has."""
+    """Write a line's result and flush; print its error, if any, on stderr. Returns whether the line has an error."""
     failed = isinstance(answer, Exception)
     if failed:
         tqdm.write(f"line {row.number}: {reason(answer)}", file=sys.stderr)
@@ -203,7 +203,7 @@ def write(row, answer, target, arguments):
 
 @dataclass
 class Output:
-    """What an output holds: whole lines, how many of them have no result, their bytes, and the last of them."""
+    """The contents of an output file: complete lines, `bad` lines without a result, `size` in bytes, last result."""
 
     lines: int = 0
     bad: int = 0
@@ -212,9 +212,9 @@ class Output:
 
 
 def read_output(arguments, labels):
-    """What is to be gone on with.
+    """Read the Output to resume from; it is empty for a new run.
 
-    Raises ValueError for an output that exists and is not resumed, or holds something else than results for `labels`.
+    Raises ValueError for an output that exists without --resume, or holds anything but results for `labels`.
     """
     if arguments.resume and not arguments.output:
         raise ValueError("--resume goes on with the file of --output: name it")
@@ -239,7 +239,7 @@ def read_output(arguments, labels):
 
 
 def result_of_line(line, number, labels):
-    """The result in a line of output; None if it is none, not the one of that `number`, or one for other labels."""
+    """The result in a line of output; None if it is not a result, or has another number or other labels."""
     try:
         result = json.loads(line)
         of_labels = "error" in result or sorted(result["labels"]) == sorted(labels)
@@ -250,7 +250,7 @@ def result_of_line(line, number, labels):
 
 @contextmanager
 def open_output(arguments, before):
-    """The output as a binary file, after what was written before; standard output if none is named."""
+    """Yield the output as a binary file, positioned after earlier results; standard output if no file is named."""
     if not arguments.output:
         yield sys.stdout.buffer
         return
@@ -259,10 +259,10 @@ def open_output(arguments, before):
     except OSError as error:
         raise ValueError(f"{arguments.output} cannot be written: {error}") from error
     try:
-        target.truncate(before.size)  # a line that was cut short goes
+        target.truncate(before.size)  # removes an incomplete last line
         yield target
     except BaseException:
-        with suppress(OSError):  # what could not be written was told; closing tries it once more
+        with suppress(OSError):  # closing tries to write again; the first error was reported
             target.close()
         raise
     target.close()
@@ -272,10 +272,10 @@ def open_output(arguments, before):
 
 
 def plan(arguments):
-    """Print the plan of a budget and the bill of one text; returns the exit status."""
+    """Print the plan of a budget and the predicted memory of one text; returns the exit status."""
     if arguments.labels is not None and arguments.length is None:
         raise ValueError("--labels: give --length too, the tokens of a text with a label")
-    from zsc_utils import plan as planning  # only here: the command's other half may run without torch
+    from zsc_utils import plan as planning  # only here: classify may run without torch
 
     chosen = planning.Chosen(arguments.precision, None, arguments.offload)
     made = planning.make(arguments.checkpoint, arguments.budget, arguments.allow_lossy, chosen=chosen)
@@ -286,7 +286,7 @@ def plan(arguments):
 
 
 def bill_of_a_text(made, length, labels):
-    """What a text of `length` tokens with so many labels takes, planned and as one batch of transformers, in words."""
+    """Describe the predicted bytes of a text of `length` tokens with `labels` labels: planned, and in transformers."""
     from zsc_utils import inference, memory
     from zsc_utils.formats import activations_dtype, in_integers
     from zsc_utils.plan import in_columns
@@ -297,7 +297,7 @@ def bill_of_a_text(made, length, labels):
         raise ValueError(f"--length {length}: the model reads 1 to {longest} tokens")
     if labels < 1:
         raise ValueError(f"--labels {labels}: give 1 or more")
-    together = min(labels, max(1, setting.max_tokens // length))  # of one length; a list of them could be a long one
+    together = min(labels, max(1, setting.max_tokens // length))  # equal lengths, so no list of batches is needed
     batches = -(-labels // together)
     options = dict(attention=setting.attention, dtype=activations_dtype(setting.precision))
     ours = inference.predict(
@@ -314,7 +314,7 @@ def bill_of_a_text(made, length, labels):
 
 
 def command():
-    """The command of a shell: warnings in a line, and out with the exit status."""
+    """The shell's entry point: print each warning on one line, and exit with the status of `main`."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())
 

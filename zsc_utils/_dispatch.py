@@ -1,4 +1,4 @@
-"""accelerate's way of layers that are not in memory, for comparison and for GPUs that are too small."""
+"""Offload layers with accelerate, for comparison and for GPUs that are too small."""
 
 import copy
 import io
@@ -22,15 +22,15 @@ def dispatch(
     offload_folder: Name | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Checkpoint:
-    """A Checkpoint whose layers accelerate keeps where there is room: GPU, then CPU, then disk.
+    """Return a Checkpoint whose layers accelerate places where there is room: GPU first, then CPU memory, then disk.
 
-    `max_memory` says how much of each there is, such as {0: "2GB", "cpu": "200MB"}, as accelerate takes it; without it
-    a GPU's memory is used first, and where there is no GPU the layers are on disk, the rest in memory. Layers on disk
-    are copied to `offload_folder`, or to a temporary one that goes with the model. A layer is never split.
-    Raises CheckpointError as `load` does, and for a folder that is stored in int8 or fp16; ValueError when `max_memory`
-    leaves all of it on disk, which accelerate cannot do.
+    `max_memory` limits each device, such as {0: "2GB", "cpu": "200MB"}, in accelerate's format. Without it, GPU memory
+    is used first; if there is no GPU, all layers are on disk and the rest is in memory. Layers on disk are copied to
+    `offload_folder`, or to a temporary folder that is deleted with the model. A layer is never split.
+    Raises CheckpointError as `load` does, and for a folder whose format is not plain fp32 weights; ValueError if
+    `max_memory` leaves the whole model on disk, which accelerate does not support.
     """
-    import accelerate  # only here: nothing else needs it
+    import accelerate  # only here, because nothing else needs it
 
     source = door.resolve(folder)
     name, folder, config = source.name, source.folder, copy.deepcopy(source.config)
@@ -41,7 +41,7 @@ def dispatch(
     whole = {"bert.embeddings": "cpu", "bert.encoder": "disk", "bert.pooler": "cpu", "classifier": "cpu"}
     spare = None if offload_folder else tempfile.TemporaryDirectory(prefix="zsc_utils-offload-")
     try:
-        with redirect_stderr(io.StringIO()):  # a bar for each tensor
+        with redirect_stderr(io.StringIO()):  # hides a progress bar for each tensor
             model = accelerate.load_checkpoint_and_dispatch(
                 model.eval(),
                 str(folder),
@@ -51,7 +51,7 @@ def dispatch(
                 offload_folder=str(offload_folder or spare.name),
                 dtype=dtype,
             )
-    except SafetensorError as error:  # its words: device disk is invalid
+    except SafetensorError as error:  # its message: device disk is invalid
         raise ValueError(f"max_memory {max_memory!r}: too little for anything to stay in memory; give more") from error
     model.offload_folder = spare  # lives as long as the model
     return door.opened(source, model)

@@ -1,6 +1,6 @@
-"""A process and its memory: what the kernel says of it, a child that is measured, and a heap that is kept small.
+"""Process memory: read it from the kernel, measure it in a child process, and keep the heap small.
 
-Nothing here needs torch. What reads /proc needs Linux and says so.
+The module imports without torch. Functions that read /proc need Linux.
 """
 
 import ctypes
@@ -23,27 +23,27 @@ MKL_SETTING = "MKL_DISABLE_FAST_MM"
 
 
 def ask_mkl_to_keep_nothing() -> bool:
-    """Have MKL, which multiplies fp32 in torch, free its buffers after each product; whether it does.
+    """Make MKL free its buffers after each fp32 product in torch; return whether MKL_SETTING is set, to any value.
 
-    Else it keeps them, tens of MB, which saves it no time. It reads its setting once, when torch is imported, so this
-    must come before; where torch was imported already, nothing changes.
+    By default MKL keeps tens of MB of buffers, without being faster. MKL reads its setting once, when torch is
+    imported. So this function must run before; if torch was imported already, it changes nothing.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault(MKL_SETTING, "1")
-    return MKL_SETTING in os.environ  # with any value
+    return MKL_SETTING in os.environ
 
 
 MKL_KEEPS_BUFFERS = not ask_mkl_to_keep_nothing()
 
 
 class ChildError(RuntimeError):
-    """The child process of `process_peak` did not live to answer."""
+    """The child process of `process_peak` ended before it sent its result, or the result cannot be sent."""
 
 
 @dataclass(frozen=True)
 class ProcessPeak:
-    """How far a child process grew beyond its baseline after imports, in bytes, each at its highest: `anonymous` memory
-    (what it wrote), `file_backed` pages (files it maps), `total`; with the seconds fn took and its result."""
+    """The peak growth of a child process over its baseline after imports, in bytes: `anonymous` memory (pages it
+    wrote), `file_backed` pages (mapped files) and `total`. Also the `seconds` that fn took and its `result`."""
 
     anonymous: int
     file_backed: int
@@ -53,19 +53,21 @@ class ProcessPeak:
 
 
 def process_peak(fn: Callable, *args: object) -> ProcessPeak:
-    """Run `fn(*args)` in a fresh child process and measure how far its memory grew: a ProcessPeak.
+    """Run `fn(*args)` in a fresh child process and measure how much its memory grows: a ProcessPeak.
 
-    The child has torch, transformers and zsc_utils imported, and (from Linux 5.14 on) every page of their libraries
-    mapped, before the baseline is taken. `total` is the kernel's own high-water mark (VmHWM), reset just before `fn`,
-    so that no peak is missed. Of the two kinds it keeps no mark: they are read every 2 ms from outside; what is shorter
-    shows in `total` only. Errors of fn are raised here; ChildError says when the child was killed, as by the kernel for
-    want of memory. Functions and arguments travel by cloudpickle, so those of a notebook's cell will do. Needs Linux.
+    Before the baseline is read, the child imports torch, transformers and zsc_utils and, from Linux 5.14 on, maps every
+    page of their libraries. `total` is from the kernel's high-water mark (VmHWM), reset just before `fn`, so it misses
+    no peak. The kernel has no such mark for the other two. The parent reads them about every 2 ms, so a shorter peak
+    shows only in `total`. Errors of fn are raised here. Raises ChildError if the child was killed, for example by the
+    kernel when memory runs out. cloudpickle sends fn and args, so functions of a notebook cell work. Needs Linux.
     """
     if not Path("/proc/self/clear_refs").exists():
         raise OSError("process_peak reads the kernel's figures in /proc, which only Linux has")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "zsc_utils.optimized_classifier"])
-    import torch  # only here and in the child: for how many threads it uses
+    context.set_forkserver_preload(
+        ["transformers.models.bert.modeling_bert", "zsc_utils.optimized_classifier", "zsc_utils.torch_engine"]
+    )
+    import torch  # only here and in the child, for the number of threads
 
     ours, theirs = context.Pipe()
     payload = cloudpickle.dumps((fn, args))
@@ -84,17 +86,17 @@ def process_peak(fn: Callable, *args: object) -> ProcessPeak:
 
 
 def serve(connection, payload, threads, environment):
-    """In the child: ready, run, report the result and the kernel's mark, or the error."""
+    """In the child: signal that it is ready, run fn, send the kernel's mark and the result or the error."""
     import torch
 
-    os.environ.clear()  # the server's own may be older
+    os.environ.clear()  # the fork server's environment may be older
     os.environ.update(environment)
     torch.set_num_threads(threads)
     fn, args = cloudpickle.loads(payload)
     map_libraries()
     connection.send(None)  # ready
     connection.recv()  # the parent has read the baseline
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     start = time.perf_counter()
     try:
         result, error = fn(*args), None
@@ -103,11 +105,11 @@ def serve(connection, payload, threads, environment):
         result, error = None, raised
     seconds = time.perf_counter() - start
     connection.send_bytes(packed(resident("self")["VmHWM"], seconds, result, error))
-    connection.recv()  # alive until the parent has read the last figures
+    connection.recv()  # stay alive until the parent has read the last values
 
 
 def packed(mark, seconds, result, error):
-    """The answer as bytes; what cannot travel becomes an error that names it."""
+    """Return the answer as bytes. A result or error that cannot be pickled becomes a ChildError that names it."""
     try:
         answer = cloudpickle.dumps((mark, seconds, result, error))
         cloudpickle.loads(answer)
@@ -119,7 +121,7 @@ def packed(mark, seconds, result, error):
 
 
 def observed(process, connection):
-    """In the parent: watch the child's two kinds of pages until it answers."""
+    """In the parent: poll the child's anonymous and file-backed bytes until it answers; return the ProcessPeak."""
     receive_or_explain(process, connection.recv)
     if not (baseline := resident(process.pid)):
         raise ChildError("the child process ended before it could begin")
@@ -153,7 +155,7 @@ def receive_or_explain(process, receive):
 
 
 def resident(pid: int | str) -> dict[str, int]:
-    """Bytes by kind from /proc/<pid>/status; empty when the process is gone."""
+    """Return {kind: bytes} from /proc/<pid>/status, such as "VmHWM"; empty if there is no such file."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -162,8 +164,8 @@ def resident(pid: int | str) -> dict[str, int]:
 
 
 def proportional(pid: int | str) -> int | None:
-    """Bytes that a process holds, each page divided by how many processes hold it (Pss), so that sums over processes
-    count none twice; None where the system does not tell."""
+    """Return a process's proportional set size (Pss) in bytes: each page is divided by the number of processes that
+    share it, so a sum over processes counts no page twice. None if the system does not report it."""
     try:
         smaps = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -172,11 +174,11 @@ def proportional(pid: int | str) -> int | None:
 
 
 def evict(file: str | os.PathLike) -> None:
-    """Have the system drop a file from its page cache, so that the next read comes from the disk.
+    """Ask the system to drop a file from its page cache, so that the next read comes from the disk.
 
-    A page that a process has mapped stays. It also makes what a mapped file takes the same in each run: the page cache
-    may hold a file that was written or read through lately in pieces of up to 2 MB, and one touch maps a whole piece.
-    Raises OSError where the system offers no such call (macOS and Windows), or for a file that cannot be read.
+    Pages that a process has mapped stay. This also makes the bytes of a mapped file repeatable: the page cache may hold
+    a recently written or read file in pieces of up to 2 MB, and one access maps a whole piece.
+    Raises OSError if the system has no such call (macOS and Windows), or if the file cannot be read.
     """
     if not hasattr(os, "posix_fadvise"):
         raise OSError(f"{file}: this system cannot be asked to drop a file from its page cache; Linux can")
@@ -189,12 +191,12 @@ def evict(file: str | os.PathLike) -> None:
 
 @contextmanager
 def tight_heap():
-    """Within, glibc maps every block from 128 kB on by itself, so that what is freed goes back to the system at once;
-    after it, blocks of up to 8 MB are taken from what was freed before.
+    """Inside this context, glibc maps each block of 128 KiB or more separately, so a freed block returns to the system
+    at once. After it, blocks below 8 MiB come from the heap, which reuses freed memory.
 
-    The first is for loading, where what lives long and what does not alternate, and the holes between would cost more
-    than what they hold: glibc by itself lets them grow. The second is for the work that follows, where mapping would
-    cost page faults, half of an int8 model's speed. For the whole process; without glibc nothing happens.
+    The first setting is for loading: long-lived and short-lived blocks alternate, and the free holes between them would
+    cost more memory than they save. The second is for the inference that follows: mapping would cause page faults and
+    halve an int8 model's speed. Both apply to the whole process. Without glibc, this does nothing.
     """
     map_blocks_from(128 << 10, trim=128 << 10)
     try:
@@ -204,7 +206,7 @@ def tight_heap():
 
 
 def map_blocks_from(size, trim):
-    """Have glibc map blocks from `size` bytes on, and let `trim` bytes lie free at its heap's end."""
+    """Make glibc map blocks of `size` bytes or more separately, and keep up to `trim` free bytes at the heap's end."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(-3, size)  # M_MMAP_THRESHOLD of malloc.h
@@ -212,18 +214,18 @@ def map_blocks_from(size, trim):
 
 
 def map_libraries():
-    """Touch every page of the mapped files, so that code run for the first time does not look like growth."""
+    """Load every page of the mapped files, so that code that runs for the first time does not count as growth."""
     madvise, populate_read = ctypes.CDLL(None, use_errno=True).madvise, 22
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, permissions, _, _, inode, *_ = line.split()
         if inode != "0" and permissions[0] == "r":
             start, end = (int(address, 16) for address in span.split("-"))
-            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), populate_read)  # no matter if it is refused
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), populate_read)  # a failure is ignored
 
 
 @contextmanager
 def no_main_module():
-    """Keep multiprocessing from running the caller's script again in the child, which needs nothing of it."""
+    """Keep multiprocessing from running the caller's script again in the child, which does not need it."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield

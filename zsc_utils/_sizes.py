@@ -1,4 +1,4 @@
-"""Sizes as people write them: "300MB" is 300,000,000 bytes, for MB is 10^6."""
+"""Parse and format sizes: "300MB" is 300,000,000 bytes, because MB is 10^6."""
 
 import re
 
@@ -9,9 +9,9 @@ UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 
 
 def parse_size(size: Size) -> int:
-    """The bytes of a size as people type it: "300MB", "1.5 GB", "64MiB", or an int of bytes.
+    """Return the number of bytes of a size: "300MB", "1.5 GB", "64MiB", or an int of bytes.
 
-    MB is 10^6 bytes, MiB 2^20. Raises ValueError for what is not a positive size, TypeError for another type.
+    MB is 10^6 bytes, MiB is 2^20. Raises ValueError if it is not a positive size, TypeError for another type.
     """
     if isinstance(size, bool) or not isinstance(size, int | str):
         raise TypeError(f'size {size!r}: give a string such as "300MB" or a whole number of bytes')
@@ -28,6 +28,6 @@ def parse_size(size: Size) -> int:
 
 
 def format_size(count: int) -> str:
-    """A number of bytes for people: 409_079_820 -> "409.1 MB"; whole bytes below 1 kB."""
+    """Format a number of bytes: 409_079_820 -> "409.1 MB"; below 1 kB, whole bytes."""
     unit = next((unit for unit in ("TB", "GB", "MB", "KB") if abs(count) >= UNITS[unit]), None)
     return f"{count / UNITS[unit]:.1f} {unit.replace('K', 'k')}" if unit else f"{count:d} B"

@@ -1,4 +1,4 @@
-"""Tensor bytes, counted from what torch's allocator tells, and what products take beside their results."""
+"""Count tensor bytes from the events of torch's allocator, and measure the workspace of matrix products."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from zsc_utils._products import PLAIN, ready_product
 
 @dataclass(frozen=True)
 class Step:
-    """One change of the tensor bytes alive: when, by how much, how many are alive after it, and what did it."""
+    """One change of the tensor bytes alive: its time in seconds, its bytes, the bytes alive after it, and its cause."""
 
     seconds: float
     change: int
@@ -25,11 +25,11 @@ class Step:
 
 
 def tensor_peak(fn: Callable[[], object], device: str | torch.device = "cpu") -> int:
-    """The most tensor bytes that were alive at once while `fn()` ran, beyond those alive before: an int, 0 or more.
+    """Run `fn()` and return the peak of tensor bytes alive, beyond those alive before: an int, 0 or more.
 
-    On the CPU counted from every event of torch's allocator, so it is exact and the same on each run. With
-    `device="cuda"` it is what torch.cuda's allocator says it handed out, which rounds each tensor up to
-    512 bytes and counts cuBLAS's workspace at its first use.
+    On the CPU, every event of torch's allocator is counted, so the result is exact and the same on each run. With
+    `device="cuda"`, the number comes from torch.cuda's allocator. It rounds each tensor up to 512 bytes and counts
+    cuBLAS's workspace at its first use.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
@@ -42,13 +42,13 @@ def tensor_peak(fn: Callable[[], object], device: str | torch.device = "cpu") ->
 
 
 def timeline(fn: Callable[[], object], model: torch.nn.Module | None = None) -> list[Step]:
-    """Every allocation and release of CPU tensors while `fn()` runs, in order: a list of Step.
+    """Run `fn()` and return every allocation and release of CPU tensors, in order: a list of Step.
 
-    With `model`, each step names the submodule at work, such as "bert.encoder.layer.0.attention.self".
+    With `model`, each step names the submodule that runs, such as "bert.encoder.layer.0.attention.self".
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler announces itself on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes messages to stderr
     with modules_named(model), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        result = fn()  # kept, so that what it holds is not released inside
+        result = fn()  # kept, so that its tensors are not released inside the profile
     events = list(allocations(profiler.profiler.kineto_results.experimental_event_tree()))
     del result
     events.sort(key=lambda event: event[0])
@@ -63,7 +63,7 @@ MODULE = "module:"
 
 
 def allocations(roots):
-    """(nanoseconds, bytes, op, module) of each allocator event in the profiler's tree of events."""
+    """Yield (nanoseconds, bytes, op, module) of each CPU allocator event in the profiler's tree of events."""
     waiting = [(event, "", "") for event in roots]
     while waiting:
         event, op, module = waiting.pop()
@@ -72,13 +72,13 @@ def allocations(roots):
         if event.name.startswith(MODULE):
             op, module = "", event.name.removeprefix(MODULE)
         elif event.name.startswith("aten::"):
-            op = op or event.name.removeprefix("aten::")  # the outermost: linear, not the addmm inside
+            op = op or event.name.removeprefix("aten::")  # the outermost op: linear, not the addmm inside it
         waiting.extend((child, op, module) for child in event.children)
 
 
 def has_foreign_hooks(module):
-    """Whether somebody's hook stands on a module: other than those of `timeline`, and those by which transformers
-    collects hidden states, which stay for ever once they were asked for and change nothing."""
+    """Whether a module has hooks other than those of `timeline` and those by which transformers collects hidden states.
+    transformers never removes its hooks, and they change no result. accelerate's `_hf_hook` counts as a hook."""
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
     own = __name__, output_capturing.__name__
     return hasattr(module, "_hf_hook") or any(hook.__module__ not in own for hook in hooks)
@@ -86,7 +86,7 @@ def has_foreign_hooks(module):
 
 @contextmanager
 def modules_named(model):
-    """Within, every forward pass of a submodule leaves its name in the profiler's record."""
+    """Inside this context, each forward pass of a submodule writes the submodule's name to the profiler's record."""
     open_ranges, hooks = [], []
 
     def enter(name):
@@ -108,11 +108,11 @@ def modules_named(model):
 
 @functools.cache
 def workspace(kind, threads, rows, wide, narrow):
-    """Bytes that torch takes on this CPU beside the result of a linear layer, (rows, wide) x (wide, narrow).
+    """Bytes that torch takes on this CPU besides the result of a linear layer, (rows, wide) x (wide, narrow).
 
-    `kind`: a dtype, or "packed" or "plain" for int8. In fp32 on x86 it is 0: MKL's buffers are no tensors. oneDNN takes
-    room to lay out what it multiplies, and how much is its own choice by processor, shape and `threads`: so it is
-    asked, with one such product. The same on each run.
+    `kind`: a dtype, or "packed" or "plain" for int8. In fp32 with MKL it is 0, because MKL's buffers are not tensors.
+    oneDNN copies its inputs into another layout. The bytes depend on processor, shape and `threads`, so one such
+    product is run to measure them. The result is the same on each run.
     """
     if kind == torch.float32 and torch.backends.mkl.is_available():
         return 0
@@ -126,7 +126,7 @@ def workspace(kind, threads, rows, wide, narrow):
 
 @functools.cache
 def attention_workspace(dtype, threads, batch, heads, queries, keys, size, masked):
-    """Bytes that torch's scaled_dot_product_attention takes beside its result on this CPU, asked as `workspace` is."""
+    """Bytes that scaled_dot_product_attention takes besides its result on this CPU, measured with one call."""
     q, k, v = (as_heads(dtype, batch, count, heads, size) for count in (queries, keys, keys))
     mask = torch.zeros(batch, 1, queries, keys, dtype=dtype) if masked else None
     return beside_result(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), threads)
@@ -134,7 +134,7 @@ def attention_workspace(dtype, threads, batch, heads, queries, keys, size, maske
 
 @functools.cache
 def eager_workspace(dtype, threads, batch, heads, queries, keys, size, weighted):
-    """Bytes that torch takes on this CPU beside the scores of eager attention, or beside their `weighted` sum."""
+    """Bytes that torch takes on this CPU besides the scores of eager attention (if `weighted`: besides their sum)."""
     k = as_heads(dtype, batch, keys, heads, size)
     if weighted:
         weights = torch.zeros(batch, heads, queries, keys, dtype=dtype)
@@ -144,17 +144,17 @@ def eager_workspace(dtype, threads, batch, heads, queries, keys, size, weighted)
 
 
 def as_heads(dtype, batch, length, heads, size):
-    """Zeros as attention finds a projection: (batch, heads, length, size), in memory by tokens."""
+    """Return zeros of shape (batch, heads, length, size), with a projection's memory layout: token by token."""
     return torch.zeros(batch, length, heads, size, dtype=dtype).transpose(1, 2)
 
 
 def beside_result(multiply, threads):
-    """The peak of tensor bytes of a function less those of the tensor that it returns, with so many threads."""
+    """Return the peak of tensor bytes of `multiply()` minus the bytes of its result, with `threads` threads."""
     own = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            result = multiply()  # the first time kernels are made
+            result = multiply()  # the first call also creates kernels, so only the second is measured
             return tensor_peak(multiply) - result.nbytes
     finally:
         torch.set_num_threads(own)

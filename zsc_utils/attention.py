@@ -1,7 +1,7 @@
-"""Attention and the shape of the model: which tokens see which, how much exists at once, and how many layers there are.
+"""Levers on the forward pass: another attention, a feed-forward network in chunks of tokens, and fewer layers.
 
-`use` and `chunk_feed_forward` change what a forward pass holds; `windows` cuts texts that are too long; `shrink` drops
-layers and `distil` teaches those that are left what the whole model knew.
+`use` and `chunk_feed_forward` change what a forward pass holds in memory. `windows` cuts long texts. `shrink` drops
+layers, and `distil` trains the remaining ones to give the whole model's outputs.
 """
 
 from collections.abc import Sequence
@@ -16,30 +16,31 @@ from transformers.utils import output_capturing
 
 from zsc_utils import checkpoint as door
 from zsc_utils._bert import rebuilt
+from zsc_utils._tensors import has_foreign_hooks
 from zsc_utils._text import whole_number
 from zsc_utils._types import Attention
 from zsc_utils.batching import windows
 from zsc_utils.checkpoint import Checkpoint
 from zsc_utils.distillation import distil
-from zsc_utils.memory import has_foreign_hooks, sliding_blocks
+from zsc_utils.memory import sliding_blocks
 
 __all__ = ["chunk_feed_forward", "distil", "shrink", "use", "windows"]
 
 ATTENTIONS = ("eager", "sdpa", "sliding")
-WINDOW_TOKENS = 128  # tokens to each side
+WINDOW_TOKENS = 128  # tokens on each side
 
 # ---------------------------------------------------------------------------------------------- which token sees which
 
 
 def use(checkpoint: Checkpoint, attention: Attention, *, window: int = WINDOW_TOKENS) -> Checkpoint:
-    """A new Checkpoint with another attention: "eager", "sdpa" or "sliding"; weights are shared with the given one.
+    """Return a new Checkpoint with another attention: "eager", "sdpa" or "sliding"; weights are shared.
 
-    eager and sdpa compute the same, sdpa without ever holding the matrix of scores. sliding computes less: a token of
-    the text sees `window` tokens to each side and [CLS]; [CLS] and the tokens of the hypothesis see all. So scores
-    differ where a pair is longer than the window, and time and memory grow linearly with its length. In a plain call of
-    the model it needs token types, which say where the hypothesis is, and padding at the end.
-    Raises ValueError for another attention, a window that is no whole number over 0, and sliding for a tokenizer whose
-    token types do not mark the hypothesis.
+    eager and sdpa compute the same function, but sdpa never holds the whole matrix of attention scores. sliding
+    computes less: a text token sees [CLS] and `window` tokens on each side; [CLS] and the hypothesis tokens see all
+    tokens. Scores change if a pair is longer than the window; time and memory grow linearly with its length. A direct
+    call of a sliding model needs padding at the end, and token types, which mark the hypothesis.
+    Raises ValueError for another attention, for a window that is not a whole number over 0, and for sliding if the
+    tokenizer's token types do not mark the hypothesis.
     """
     if attention not in ATTENTIONS:
         raise ValueError(f"attention {attention!r}: choose one of {', '.join(ATTENTIONS)}")
@@ -54,16 +55,16 @@ def use(checkpoint: Checkpoint, attention: Attention, *, window: int = WINDOW_TO
 
 
 def recast(module, kind, config):
-    """The same module, parameters and all, as an object of another class."""
+    """Return an object of class `kind` that has the module's state, parameters included."""
     with torch.device("meta"):
-        new = kind(config)  # not object.__new__: transformers takes note of a class when one is made
+        new = kind(config)  # not object.__new__: transformers registers a class when it is instantiated
     new.__dict__.clear()
     new.__dict__.update(vars(module))
     return new
 
 
 class SlidingBert(BertModel):
-    """BERT that hands the token types on to its attention, which must know where a hypothesis begins."""
+    """BERT that passes the token types to its attention, which needs the start of the hypothesis."""
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, **others):
         if token_type_ids is None:
@@ -78,10 +79,10 @@ class SlidingBert(BertModel):
 
 
 def sliding(module, query, key, value, attention_mask, token_types, scaling=None, **_):
-    """Sliding attention as transformers' interface asks for it: (output (batch, queries, heads, size), None).
+    """Sliding attention for transformers' AttentionInterface: (output (batch, queries, heads, size), None).
 
-    Pair by pair and block by block, so that no more than one block's scores and keys exist at a time. `query` may be
-    that of the first tokens alone.
+    It computes pair by pair and block by block, so that only one block's scores and keys exist at a time. `query` may
+    hold the first token of each pair only.
     """
     batch, heads, length, size = key.shape
     window, output = module.config.sliding_window, query.new_zeros(batch, query.shape[2], heads, size)
@@ -94,21 +95,21 @@ def sliding(module, query, key, value, attention_mask, token_types, scaling=None
                 attn_mask=band(block, window, query.device), scale=scaling,
             )  # fmt: skip
             output[pair, rows] = found[0].transpose(0, 1)
-            del found  # or two blocks' would exist at once
+            del found  # so that two blocks' outputs never exist at once
     return output, None
 
 
 def seen(tensor, block):
-    """Keys or values (1, heads, keys, size) that a block's rows see: the first token's, and those from low to high."""
+    """Keys or values (1, heads, keys, size) that a block sees: the first token's, and from block.low to block.high."""
     near = tensor[:, :, block.low : block.high]
     return near if block.low == 0 else torch.cat([tensor[:, :, :1], near], 2)
 
 
 def band(block, window, device):
-    """Which row sees which key, (rows, keys) booleans; None where all see all."""
+    """A mask (rows, keys) of booleans, True where a row sees a key; None if every row sees every key."""
     if not block.banded:
         return None
-    first = block.low - (block.low > 0)  # where the keys would begin, were the first token not among them
+    first = block.low - (block.low > 0)  # position of column 0; low - 1 where the first token was put in front
     shift = block.start - first
     mask = torch.ones(block.stop - block.start, block.high - first, dtype=torch.bool, device=device)
     mask.triu_(shift - window).tril_(shift + window)
@@ -117,14 +118,14 @@ def band(block, window, device):
 
 
 def hypothesis_spans(batch, length, mask, token_types):
-    """(first token of the hypothesis, end of the pair) of each pair."""
+    """Yield (position of the hypothesis' first token, end of the pair) for each pair."""
     ends = [length] * batch if mask is None else mask.sum(1).tolist()
     for kind, end in zip(token_types.tolist(), ends):
         yield (kind.index(1) if 1 in kind else end), end
 
 
 def padding_only(*, attention_mask=None, **_):
-    """The mask that sliding attention is given: (batch, length) booleans, or None without padding."""
+    """The mask for sliding attention: (batch, length) booleans, or None without padding."""
     if attention_mask is None or attention_mask.all():
         return None
     if (attention_mask[:, 1:] & ~attention_mask[:, :-1]).any():
@@ -140,12 +141,12 @@ AttentionMaskInterface.register("sliding", padding_only)
 
 
 def chunk_feed_forward(checkpoint: Checkpoint, tokens: int) -> Checkpoint:
-    """A new Checkpoint whose feed-forward networks take `tokens` tokens of a batch at a time: same scores, lower peak.
+    """Return a new Checkpoint whose feed-forward networks take `tokens` tokens at a time: same scores, lower peak.
 
-    Each layer writes its result over its input, but for where gradients are on, hidden states are asked for, or a hook
-    stands on the layer: who calls a layer by hand keeps a copy. ZeroShotClassifier takes so many tokens, filled up to a
-    multiple of 64, and never more than 256. Weights are shared with the given checkpoint. Raises ValueError if `tokens`
-    is no whole number over 0.
+    Each layer overwrites its input with its result, except if gradients are on, hidden states are requested, or the
+    layer has a hook. If you call a layer directly, copy its input first. ZeroShotClassifier rounds `tokens` up to a
+    multiple of 64, and on a CPU takes at most 256. Weights are shared with the given checkpoint. Raises ValueError if
+    `tokens` is not a whole number over 0.
     """
     whole_number("tokens", tokens, "give how many tokens go through at a time")
     model = rebuilt(checkpoint.model, lambda *_: None)
@@ -158,7 +159,7 @@ def chunk_feed_forward(checkpoint: Checkpoint, tokens: int) -> Checkpoint:
 
 
 class ChunkedLayer(BertLayer):
-    """BERT's layer with its feed-forward network for some tokens of the batch at a time, of any length."""
+    """BERT's layer, with a feed-forward network that takes `tokens` tokens of the batch at a time."""
 
     def forward(self, hidden_states, attention_mask=None, *_, **others):
         heard = self.attention(hidden_states, attention_mask, **others)[0]
@@ -171,7 +172,7 @@ class ChunkedLayer(BertLayer):
 
 
 def looked_at(layer):
-    """Whether hidden states are collected, or somebody's hook stands on the layer."""
+    """Whether hidden states are being collected, or the layer has a user's hook."""
     return "hidden_states" in (output_capturing._active_collector.get() or {}) or has_foreign_hooks(layer)
 
 
@@ -179,12 +180,11 @@ def looked_at(layer):
 
 
 def shrink(checkpoint: Checkpoint, layers: int | Sequence[int]) -> Checkpoint:
-    """A new Checkpoint with fewer layers, trained ones all of them; weights are shared with the given one.
+    """Return a new Checkpoint with only some of the trained layers; weights are shared with the given one.
 
-    `layers` is how many to keep, at even distances from the first to the last, or a list of their numbers in rising
-    order.
-    Fewer layers is all there is: another hidden size fits no trained weight. Raises ValueError for layers that the
-    checkpoint does not have.
+    `layers` is the number of layers to keep, evenly spaced from the first to the last, or a list of their indices in
+    rising order. Only layers can be dropped: trained weights do not fit another hidden size. Raises ValueError for
+    layers that the checkpoint does not have, and for weights that are not in memory.
     """
     door.check_loaded(checkpoint)
     count = checkpoint.model.config.num_hidden_layers
@@ -203,7 +203,7 @@ def shrink(checkpoint: Checkpoint, layers: int | Sequence[int]) -> Checkpoint:
 
 
 def evenly_spaced(number, count):
-    """`number` of `count` layers, the first and the last among them, the others at even distances."""
+    """Indices of `number` out of `count` layers, evenly spaced from the first to the last; [] for an invalid number."""
     if type(number) is not int or not 1 <= number <= count:
         return []
     return [round(i * (count - 1) / max(1, number - 1)) for i in range(number)]

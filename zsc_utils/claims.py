@@ -1,4 +1,4 @@
-"""The ledger: every claim of the article, where it is decided, and how."""
+"""The ledger: every claim of the article, its verdict, and the notebook that tests it."""
 
 import html
 import os
@@ -14,7 +14,7 @@ VERDICTS = ("open", "confirmed", "qualified", "refuted", "not testable here")
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim; `says` is in our words, `figure` the article's number where it gives one, `found` ours."""
+    """One claim: `says` is in our words, `figure` is the article's number if it gives one, `found` is our result."""
 
     id: str
     section: str
@@ -27,8 +27,8 @@ class Claim:
 
 
 def read(file: Path = LEDGER) -> list[Claim]:
-    """All claims in the article's order; raises ValueError for an unknown verdict or an id given twice, and
-    FileNotFoundError outside a checkout of the project, whose root holds the ledger."""
+    """All claims, in the article's order. Raises ValueError for an unknown verdict or a repeated id, and
+    FileNotFoundError outside a checkout of the project, whose root folder holds the ledger."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: the ledger is in the project's checkout, not in the installed package")
     claims = [Claim(**entry) for entry in tomllib.loads(file.read_text(encoding="utf-8"))["claims"]]
@@ -41,7 +41,7 @@ def read(file: Path = LEDGER) -> list[Claim]:
 
 
 def table(claims: Sequence[Claim]) -> str:
-    """The claims as lines: section, claim, the article's figure, verdict, what we found, the deciding notebook."""
+    """The claims as a text table: section, claim, the article's figure, verdict, what we found, and notebook."""
     rows = [("§", "claim", "the article says", "verdict", "found", "in")]
     rows += [(c.section, c.says, c.figure, c.verdict, c.found, c.notebook[:2]) for c in claims]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -51,20 +51,20 @@ def table(claims: Sequence[Claim]) -> str:
 
 
 def score(claims: Sequence[Claim]) -> str:
-    """How many claims are decided, and how, in a sentence."""
+    """A line that says how many claims are decided, with the count of each verdict."""
     counts = Counter(claim.verdict for claim in claims)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS[1:] if counts[verdict])
     decided = f"{len(claims) - counts['open']} of {len(claims)} claims decided"
     return f"{decided}: {verdicts}" if verdicts else decided
 
 
-# by verdict: a sign and a colour, told apart in colour blindness
+# sign and colour of each verdict; the colours can be told apart with colour blindness
 SIGNS = {"open": ("?", "#999999"), "confirmed": ("✓", "#0072B2"), "qualified": ("≈", "#E69F00"),
          "refuted": ("✗", "#D55E00"), "not testable here": ("–", "#666666")}  # fmt: skip
 
 
 def page(claims: Sequence[Claim]) -> str:
-    """The ledger as HTML: the table, each verdict with sign and colour, each notebook a link, and the score below."""
+    """The ledger as an HTML table, verdicts with sign and colour, notebooks as links, and the score below it."""
     head = "".join(f"<th>{name}</th>" for name in ("§", "claim", "the article says", "verdict", "found", "in"))
     body = "".join(page_row(claim) for claim in claims)
     style = 'style="border-collapse:collapse;font-size:90%"'
@@ -72,7 +72,7 @@ def page(claims: Sequence[Claim]) -> str:
 
 
 def page_row(claim):
-    """One claim as a row of HTML."""
+    """One claim as an HTML table row."""
     sign, colour = SIGNS[claim.verdict]
     verdict = f'<b style="color:{colour};white-space:nowrap">{sign} {claim.verdict}</b>'
     link = f'<a href="{claim.notebook}.ipynb">{claim.notebook[:2]}</a>'
@@ -91,12 +91,12 @@ def decide(
     noisy: bool = False,
     file: Path = LEDGER,
 ) -> bool:
-    """Print the verdict that a measurement gives on a claim; whether the ledger says the same.
+    """Print the verdict on a claim from a measurement, and return whether the ledger agrees.
 
-    `found` is what was measured, in words. The claim is confirmed if it holds `literally`, qualified if only `in_part`,
-    else refuted; without what it needs, such as a GPU, it is not `testable` here. `found` must be what the ledger
-    holds, unless it is `noisy` and so another on each machine. A reader's own checkpoint (ZSC_CHECKPOINT) may differ
-    from the ledger, and a machine may have what the ledger's lacked: that is printed, and no fault.
+    `found` is the measured result in words. The claim is confirmed if it holds `literally`, qualified if it holds
+    `in_part`, else refuted. It is not `testable` here if something is missing, such as a GPU. `found` must equal the
+    ledger's text, unless it is `noisy`, that is, different on each machine. Two differences are only
+    printed: with a reader's own checkpoint (ZSC_CHECKPOINT), and where the ledger's machine could not test the claim.
     Raises KeyError for a claim that is not in the ledger.
     """
     ledger = {claim.id: claim for claim in read(file)}

@@ -1,7 +1,7 @@
-"""The drop-in: texts x labels -> pairs -> batches -> logits -> scores -> results.
+"""The zero-shot classifier: texts x labels -> pairs -> batches -> logits -> scores -> results.
 
-Called as the transformers zero-shot pipeline is called, with results of the same shape. The text is the premise, each
-label put into the template a hypothesis; how sure the model is that the text entails it becomes the label's score.
+It replaces the zero-shot pipeline of transformers: same calls, results of the same form. The text is the premise. Each
+label, put into the template, is a hypothesis. The label's score says how strongly the text entails the hypothesis.
 """
 
 import os
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from zsc_utils.checkpoint import Checkpoint
     from zsc_utils.plan import Plan
 
-LONG_TEXTS = {"cut": None, "max": np.max, "mean": np.mean}  # how the windows of a long text are combined
-# pairs are sorted into batches together: so many, of so many texts at most, or of so many that are read whole
+LONG_TEXTS = {"cut": None, "max": np.max, "mean": np.mean}  # how the scores of a long text's windows are combined
+# limits of a block, whose pairs are sorted into batches together: pairs, texts, and texts that are read in windows
 BLOCK_PAIRS, BLOCK_TEXTS, BLOCK_LONG_TEXTS = 512, 64, 8
-LABELS_EACH = 16  # that a text is taken to have, where each has its own
+LABELS_EACH = 16  # assumed labels per text, if each text has its own labels
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Checked labels and their hypotheses, in the same order; `longest`: tokens of the longest hypothesis."""
+    """Checked labels and their hypotheses in the same order; `longest` is the longest hypothesis in tokens."""
 
     labels: tuple
     hypotheses: tuple
@@ -51,8 +51,8 @@ class LabelSet:
 
 @dataclass
 class Reading:
-    """How scores are made of logits: `multi_label` or not, `long_texts`, a key of LONG_TEXTS, in windows of `window`
-    tokens, or as many as the model reads; and whether it was `told` already that a text was cut."""
+    """How scores are computed from logits. `long_texts` is a key of LONG_TEXTS. `window` is in tokens; None means the
+    model's maximum length. `told` is True after the warning that a text was cut."""
 
     multi_label: bool
     long_texts: str
@@ -69,33 +69,32 @@ class Reading:
 
 
 class ZeroShotClassifier:
-    """Classify Chinese texts by labels given at call time.
+    """Classify Chinese texts with labels that are given at call time.
 
     >>> classify = ZeroShotClassifier("mini")
     >>> classify("央行下调利率", ["财经", "体育"])["labels"]
     ['财经', '体育']
 
-    `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs where the checkpoint's model is.
+    `checkpoint` is a Checkpoint or a name for `zsc_utils.load`. It runs on the device of the checkpoint's model.
 
-    Levers by hand: `precision` ("fp32", "bf16", "fp16", "int8"), `attention` ("sdpa", "eager", "sliding"), and
-    `offload`, True for layers that stay in their file and visit memory when they compute, False for never; all three
-    as they are, or as a budget needs them, if nothing is said. Without a budget nothing is pulled that was not asked
-    for.
+    Three memory settings (levers) can be set by hand: `precision` ("fp32", "bf16", "fp16", "int8"), `attention`
+    ("sdpa", "eager", "sliding") and `offload`. With `offload=True`, layers stay in their file and are read when they
+    compute; False forbids this. A setting that is None changes only if a memory budget needs it.
 
-    `memory_budget`, "300MB" or a number of bytes, is what the process may grow by, loading included, in anonymous and
-    file-backed memory; `plan` says which levers keep it, and what is predicted and measured. Levers that change scores
-    (int8) are pulled only by hand, or with `allow_lossy`. From then on glibc keeps its heap small, for the whole
-    process. Raises ValueError, naming the smallest budget that works, for one that is too small. A checkpoint that must
-    be downloaded or converted first takes what that takes; what the caller holds, such as texts and results, is the
-    caller's.
+    `memory_budget` ("300MB" or a number of bytes) limits how much the memory of the process grows, loading included.
+    Anonymous and file-backed memory both count. `plan` shows the chosen settings and the predicted and measured memory.
+    int8 changes scores, so it is used only if set by hand or with `allow_lossy`. A budget changes the malloc settings
+    of glibc for the whole process, and they stay changed. A budget that is too small raises ValueError, which names
+    the smallest budget that works. The budget does not cover downloading or converting the checkpoint, nor the caller's
+    own data, such as texts and results.
 
-    `max_tokens` is the most tokens of a batch (default: 1,024 on a CPU): memory hangs on it, scores do not. It is
-    lowered when memory runs out, and the work goes on.
+    `max_tokens` is the maximum number of tokens in a batch (default: 1,024 on a CPU). It changes memory use, not
+    scores. If memory runs out, it is lowered and the work continues.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint | Name = "mini",
+        checkpoint: "Checkpoint | Name" = "mini",
         *,
         precision: Precision | None = None,
         attention: Attention | None = None,
@@ -113,17 +112,17 @@ class ZeroShotClassifier:
 
     @property
     def checkpoint(self) -> "Checkpoint":
-        """The Checkpoint that computes, its levers pulled."""
+        """The Checkpoint that computes, with all settings applied."""
         return self.engine.checkpoint
 
     @property
     def plan(self) -> "Plan | None":
-        """The levers that were chosen and their bill; None on a GPU."""
+        """The chosen settings and their predicted memory; None on a GPU."""
         return self.engine.plan
 
     @property
     def budget(self) -> TokenBudget:
-        """The most tokens of a batch, and of a block of batches, as they stand now."""
+        """The current maximum number of tokens in a batch and in a block of batches."""
         return self.engine.budget
 
     def __repr__(self):
@@ -142,19 +141,18 @@ class ZeroShotClassifier:
     ) -> Result | list[Result]:
         """Score every label for every text.
 
-        `sequences` is a text or a list of texts; `candidate_labels` a list of labels, or one string that separates them
-        by `,` or `，`, or a list of such lists, one for each text. Returns {"sequence", "labels", "scores"} with the
-        best label first, a list of them for a list of texts. Single label: scores of a text sum to 1 (softmax of the
-        entailment logits over the labels). Multi label, or one label only: each score stands alone (softmax over
-        contradiction and entailment). A text that comes again with the same labels is computed once. `progress` shows a
-        bar. `long_texts`: a text too long for the model is cut at its end, with a warning ("cut"), or read whole in
-        windows that overlap by a quarter, of whose entailment each label gets the highest ("max") or the mean ("mean").
-        A window is what the model reads, or `window` tokens, label included, for a model that knows short texts only.
+        `sequences` is a text or a list of texts. `candidate_labels` is a list of labels, a string with labels separated
+        by `,` or `，`, or a list with one such list for each text. Returns {"sequence", "labels", "scores"}, best label
+        first; for a list of texts, a list of such dicts. Without `multi_label`, the scores of a text sum to 1: softmax
+        of the entailment logits over the labels. With `multi_label`, or with one label, each score is independent:
+        softmax over contradiction and entailment. Texts repeated with the same labels are computed once. `progress`
+        shows a bar. `long_texts="cut"` cuts a text that is too long for the model at its end, with a warning. "max" and
+        "mean" read it in windows that overlap by a quarter, and combine the entailment logits of the windows. A window
+        has `window` tokens, hypothesis included (default: the model's maximum length).
 
-        Raises ValueError or TypeError, naming value and position, for input that has no answer: an empty text or list,
-        a text or label that is no string, a label given twice, a template without exactly one `{}`, a hypothesis that
-        leaves no room for a text. The pipeline of transformers lets some of these pass. Raises MemoryError, naming it,
-        for a pair that does not fit into memory even alone.
+        Raises ValueError or TypeError, with value and position, for an empty text or list, a text or label that is not
+        a string, a repeated label, a template without exactly one `{}`, or a hypothesis that leaves no room for a text.
+        Raises MemoryError, with the pair, if a pair does not fit into memory even alone.
         """
         reading = Reading(multi_label, long_texts, window)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
@@ -180,17 +178,17 @@ class ZeroShotClassifier:
         start: int = 0,
         progress: bool = False,
     ) -> Iterator[Result | Failure]:
-        """Score texts from any iterable, such as the lines of a file: yields results in order, in constant memory.
+        """Score texts from any iterable, such as the lines of a file, and yield results in order, in constant memory.
 
-        As calling the classifier, but a record without an answer (None, a number, an empty text, a pair too large for
-        the memory) yields {"sequence", "position", "error"}, and the rest goes on. Labels for each text may come from
-        an iterator too. `start`: how many records to pass over, to go on after an interruption; the results are then
-        the same bits on as many threads (after memory ran out: the same to 1e-5), for texts are always taken in the
-        same blocks, each read before its first result comes. Pairs that come again are computed once within a block. If
-        the iterable raises, what it gave before has its results first; so too if there are more lists of labels than
-        texts.
+        The arguments mean the same as when the classifier is called. A record that cannot be classified (None, a
+        number, an empty text, a pair too large for memory) yields {"sequence", "position", "error"}; the rest
+        continues. Labels for each text may also come from an iterator. `start` is the number of records to skip, to
+        continue after an interruption. The results are then bit-for-bit the same with the same number of threads, or
+        equal to 1e-5 if memory ran out. Texts are always grouped into the same blocks, and a block is read completely
+        before its first result. Repeated pairs are computed once within a block. If the iterable raises, or a list of
+        label lists is longer than the texts, the results of the texts before come first, then the error.
 
-        Raises ValueError or TypeError at once for labels, template or `start` without an answer.
+        Raises ValueError or TypeError at once for invalid labels, template or `start`.
         """
         if isinstance(sequences, str) or not hasattr(sequences, "__iter__"):
             raise TypeError(f"sequences {sequences!r}: give an iterable of texts; for one text call the classifier")
@@ -216,11 +214,11 @@ class ZeroShotClassifier:
         start: int = 0,
         progress: bool | int = False,
     ) -> Iterator[tuple[Row, Result | Exception]]:
-        """(row, its result or the error that keeps it from one) of each Row of an iterable, in order.
+        """Yield (row, its result or its error) for each Row of an iterable, in order.
 
-        What `stream` is made of, for who has more to a text than the text: the row comes back with its number and what
-        it keeps. `candidate_labels` are for rows without labels of their own. `progress` is True, or how many rows
-        there are. The rest, and what is raised, is as in `stream`.
+        `stream` is built on this method. Use it if a text has more data: the row comes back with its number and its
+        `kept` dict. `candidate_labels` are for rows without their own labels. `progress` is True or the number of rows.
+        Other arguments and errors are as in `stream`.
         """
         whole_number("start", start, "give the number of records to pass over", least=0)
         check_template(hypothesis_template)
@@ -231,7 +229,7 @@ class ZeroShotClassifier:
         return self.in_blocks(checked, len(shared.labels) if shared else LABELS_EACH, reading, shown, start)
 
     def label_sets(self, labels, count, template, window=None):
-        """The LabelSet of each of so many texts; raises for what has no answer."""
+        """Return a list with one LabelSet for each of `count` texts; raise for invalid labels."""
         if not is_per_text(labels):
             return [self.label_set(labels, template, window)] * count
         given = list(islice(labels, count + 1))
@@ -241,7 +239,7 @@ class ZeroShotClassifier:
         return [self.own_labels(labels, template, number, window) for number, labels in enumerate(given)]
 
     def label_set(self, labels, template, window=None):
-        """The LabelSet of labels as they were given; raises for what has no answer, or no room in a window."""
+        """Return the LabelSet of the given labels; raise if they are invalid or leave no room for a text."""
         labels = check_labels(labels)
         hypotheses = fill(template, labels)
         tokenizer = self.engine.tokenizer
@@ -252,14 +250,14 @@ class ZeroShotClassifier:
         return LabelSet(tuple(labels), tuple(hypotheses), longest)
 
     def own_labels(self, labels, template, position, window=None):
-        """The LabelSet of one text's own labels: a list, or a string that separates several."""
+        """Return the LabelSet of one text's own labels: a list, or a string with separators."""
         if not isinstance(labels, list | tuple | str) or (isinstance(labels, str) and not re.search("[,，]", labels)):
             what = "there are none left" if labels is None else f"not {labels!r}"
             raise TypeError(f"labels of text {position}: {what}; give one list for each text, or one list for all")
         return self.label_set(labels, template, window)
 
     def checked(self, row, shared, template, window):
-        """The Row with its LabelSet, `shared` or its own, or with the error if there can be no result."""
+        """Return the Row with its LabelSet (`shared` or its own), or with an error if it cannot be classified."""
         if row.error is not None:
             return row
         try:
@@ -270,7 +268,7 @@ class ZeroShotClassifier:
             return replace(row, error=error)
 
     def in_blocks(self, rows, label_count, reading, shown, start=0):
-        """(row, its result or error) of checked rows, from `start` on; in blocks that are always the same."""
+        """Yield (row, its result or error) of checked rows from `start` on. Blocks do not depend on `start`."""
         with shown:
             most, done = BLOCK_TEXTS if reading.long_texts == "cut" else BLOCK_LONG_TEXTS, 0
             for block in blocks(rows, max(1, min(most, BLOCK_PAIRS // label_count))):
@@ -281,7 +279,7 @@ class ZeroShotClassifier:
                 shown.update(done - shown.n)
 
     def block_answers(self, block, reading, shown):
-        """The results of these rows, in order; where there is none, the error."""
+        """Return the result or the error of each row, in order."""
         own = [[] if row.error else self.pairs(row, reading) for row in block]
         logits, errors, cut = self.rows([pair for pairs in own for pair in pairs], shown, len(block))
         if cut and not reading.told:
@@ -297,7 +295,7 @@ class ZeroShotClassifier:
         return answers
 
     def pairs(self, row, reading):
-        """The (text, hypothesis) pairs of a row; of a long text that is read whole, window by window."""
+        """Return the (text, hypothesis) pairs of a row; with "max" or "mean", one set of pairs for each window."""
         text, hypotheses, tokenizer = row.text, row.labels.hypotheses, self.engine.tokenizer
         if LONG_TEXTS[reading.long_texts] is None:
             return [(text, hypothesis) for hypothesis in hypotheses]
@@ -306,16 +304,17 @@ class ZeroShotClassifier:
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Logits (pairs, classes), float32, of (text, hypothesis) pairs; MemoryError for one that is too large."""
+        """Return logits (pairs, classes), float32, of (text, hypothesis) pairs. Raises MemoryError for a pair that
+        does not fit into memory."""
         logits, errors, _ = self.rows(pairs)
         for error in errors.values():
             raise error
         return logits
 
     def rows(self, pairs, shown=None, count=0):
-        """(logits of (text, hypothesis) pairs, {row: MemoryError}, the first pair that is cut, in words, or None).
+        """Return (logits of the pairs, {pair index: MemoryError}, description of the first pair that is cut, or None).
 
-        Moves the bar on by `count` in all.
+        The progress bar advances by `count` in total.
         """
         if not pairs:
             return np.empty((0, self.engine.classes), np.float32), {}, None
@@ -336,10 +335,10 @@ class ZeroShotClassifier:
         return rows[pairs.position], errors, pairs.first_cut()
 
     def scores(self, logits, row, reading):
-        """Scores (labels,) of one text from its logits (windows x labels, classes)."""
-        # (windows, labels, classes), in double precision: the last bits are the same on every processor
+        """Return the scores (labels,) of one text from its logits (windows x labels, classes)."""
+        # (windows, labels, classes), in double precision: this step gives the same last bits on every processor
         logits = logits.reshape(-1, len(row.labels.labels), self.engine.classes).astype(np.float64)
-        combine = LONG_TEXTS[reading.long_texts] or np.max  # where texts are cut there is one window
+        combine = LONG_TEXTS[reading.long_texts] or np.max  # "cut" has one window
         entailment = logits[..., self.engine.entailment_id]
         if reading.multi_label or logits.shape[1] == 1:
             against = logits[..., self.engine.contradiction_id]
@@ -350,7 +349,7 @@ class ZeroShotClassifier:
 
 
 def engine_for(checkpoint, **levers) -> Engine:
-    """The Engine that computes a checkpoint, or the name of one; what it needs is imported here, not before."""
+    """Return the Engine for a Checkpoint or its name. torch is imported here, not earlier."""
     from zsc_utils.checkpoint import Checkpoint
     from zsc_utils.torch_engine import TorchEngine
 
@@ -360,7 +359,7 @@ def engine_for(checkpoint, **levers) -> Engine:
 
 
 def blocks(rows, size):
-    """Lists of `size` rows; when reading them raises, first what was read before."""
+    """Yield lists of `size` rows. If reading raises, yield the rows read before, then raise the error."""
     block, raised = [], None
     rows = iter(rows)
     while raised is None:
@@ -380,34 +379,34 @@ def blocks(rows, size):
 
 
 def rows_with_labels(texts, lists):
-    """The Row of each text with the next of the lists of labels; raises if of a list of lists some are left over."""
+    """Yield the Row of each text with the next label list. Raises ValueError if a list of label lists is too long."""
     for number, text in enumerate(texts):
         yield Row(number, text, labels=next(lists, None))
-    if left := length_hint(lists):  # 0 where nobody knows
+    if left := length_hint(lists):  # 0 if the length is unknown
         raise ValueError(f"{left} more lists of labels than texts: give one for each text")
 
 
 def bar(progress, total):
-    """A progress bar that counts texts; `total` is 0 where nobody knows how many there are."""
+    """Return a progress bar that counts texts; `total` is 0 if the number of texts is unknown."""
     return tqdm(total=(total or None) if progress else None, desc="classify", unit="text", disable=not progress)
 
 
 def ranked(row, scores):
-    """One result, best label first; equal scores keep the order of the labels."""
+    """Return one result, best label first; labels with equal scores keep their order."""
     labels = row.labels.labels
     order = sorted(range(len(labels)), key=lambda i: -scores[i])
     return {"sequence": row.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
 
 
 def as_result(row, answer):
-    """What a stream yields: the result, or a dict that says what is wrong with the row."""
+    """Return what `stream` yields: the result, or a dict with the row's error."""
     if not isinstance(answer, Exception):
         return answer
     return {"sequence": row.text, "position": row.number, "error": f"{type(answer).__name__}: {answer}"}
 
 
 def check_room(tokenizer: PairTokenizer, hypotheses: Sequence[str]) -> int:
-    """The tokens of the longest hypothesis; raises when one leaves no room for a text beside it."""
+    """Return the longest hypothesis's length in tokens; raise ValueError if a hypothesis leaves no room for a text."""
     room = tokenizer.longest - len(tokenizer.frame)
     lengths = [len(tokenizer.tokens(hypothesis)) for hypothesis in hypotheses]
     for hypothesis, length in zip(hypotheses, lengths):

@@ -1,4 +1,4 @@
-"""A small model learns from the one it was cut from: not from answers, but from all that the teacher says to a pair."""
+"""Distillation: a small model learns from a teacher's logits and hidden states; no labelled answers are needed."""
 
 import hashlib
 import os
@@ -20,25 +20,25 @@ from zsc_utils._text import whole_number
 from zsc_utils._types import Name
 from zsc_utils.checkpoint import Checkpoint
 
-TEXTS = 8  # of a step
-LABELS = 6  # that a text gets in a step, at most
-NEIGHBOURS = 64  # texts of like length from which those of a step are drawn, so that little is padding
-TOKENS = 64  # of a pair; longer texts are cut
-WARM_UP = 50  # steps over which the rate rises, a tenth of all at most
+TEXTS = 8  # texts in a step
+LABELS = 6  # labels of a text in a step, at most
+NEIGHBOURS = 64  # texts of similar length; a step draws its texts from them, so that there is little padding
+TOKENS = 64  # tokens of a pair; longer texts are cut
+WARM_UP = 50  # steps in which the learning rate rises; at most a tenth of all steps, plus one
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is taught, and in which order: everything that a step does follows from this and from its number."""
+    """The training data and the settings; together with a step's number they determine what the step computes."""
 
     texts: tuple
-    labels: tuple  # a list for each text
+    labels: tuple  # one tuple for each text
     steps: int
     rate: float
     seed: int
 
     def pairs(self, step):
-        """The texts of a step, each with labels drawn from its list: [(text, labels), ...]."""
+        """The texts of a step, each with labels drawn at random from its own: [(text, labels), ...]."""
         rng = random.Random(f"{self.seed} {step}")
         first = rng.randrange(max(1, len(self.texts) - NEIGHBOURS + 1))
         near = range(first, min(len(self.texts), first + NEIGHBOURS))
@@ -46,7 +46,7 @@ class Lesson:
         return [(self.texts[i], rng.sample(self.labels[i], min(LABELS, len(self.labels[i])))) for i in chosen]
 
     def rate_of(self, step):
-        """The learning rate: up in the first steps, then down to 0 in a straight line."""
+        """The learning rate of a step: it rises during the warm-up, then falls linearly to 0."""
         return self.rate * min(1, (step + 1) / min(WARM_UP, 1 + self.steps // 10)) * (1 - step / self.steps)
 
 
@@ -64,19 +64,19 @@ def distil(
     every: int = 100,
     progress: bool = True,
 ) -> Checkpoint:
-    """A new Checkpoint: `student` after `steps` steps towards what `teacher` says of the same pairs.
+    """Train a copy of `student` for `steps` steps to give the outputs of `teacher`; return it as a new Checkpoint.
 
-    A step takes 8 texts of like length, cut to 64 tokens with their label, each with up to 6 of its labels as they are,
-    without a template. `labels` is one list for all texts, or one for each; no answer is needed. The loss compares the
-    logits, how the labels of a text compare (Kullback-Leibler divergence of the entailment logits' softmax), and, if
-    `attention.shrink` cut the student from a whole model of the teacher's depth and width, its hidden states after each
-    layer with the teacher's before the next layer that was kept. Embeddings stay as they are. The student works in
-    bf16 where the processor has instructions for it, which is faster, else in fp32.
+    A step takes 8 texts of similar length, each with up to 6 of its labels, without a template. A pair of text and
+    label is cut to 64 tokens. `labels` is one list for all texts, or one for each. The loss adds the squared error of
+    the logits and the Kullback-Leibler divergence of each text's softmax of entailment logits over its labels. If
+    `attention.shrink` cut the student from a whole model of the teacher's depth and width, the hidden states after each
+    layer also learn the input of the teacher's next kept layer. Squared errors are divided by the teacher's variance.
+    Embeddings are not trained. The student computes in bf16 where this processor is faster in it, else in fp32.
 
-    The same arguments and threads give the same weights on the same machine. `folder`: where the state is kept every
-    `every` steps, and taken up again if the work was interrupted. `watch(step, checkpoint)` is called every `every`
-    steps and after the last. Raises ValueError for a student that is not in fp32 on a CPU, a teacher with other classes
-    or tokens, texts or labels that teach nothing, and a `folder` that holds the state of other work.
+    The same arguments and number of threads give the same weights on the same machine. Every `every` steps the state is
+    saved in `folder`, and an interrupted run resumes from it. `watch(step, checkpoint)` is called every `every` steps
+    and after the last. Raises ValueError for a student not in fp32 on a CPU; a teacher with other classes or another
+    vocabulary, or not on a CPU; empty or too long texts and labels; and a `folder` with the state of another run.
     """
     check(student, teacher, texts, labels, steps, every)
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
@@ -107,7 +107,7 @@ def distil(
 
 
 def check(student, teacher, texts, labels, steps, every):
-    """Raise for what cannot be taught."""
+    """Raise ValueError for arguments of `distil` with which training is not possible."""
     for checkpoint in (student, teacher):
         door.check_loaded(checkpoint)
     model = student.model
@@ -137,7 +137,7 @@ def check(student, teacher, texts, labels, steps, every):
 
 
 def trainable(student):
-    """A copy of the student whose weights, the embeddings' aside, are its own and have gradients."""
+    """A copy of the student in which all weights except the embeddings are copied and have gradients."""
 
     def own(module, name):
         if not module._parameters:
@@ -152,7 +152,7 @@ def trainable(student):
 
 
 def finished(learner, student):
-    """The learner as it is now, as a Checkpoint like any other; it shares the embeddings."""
+    """A Checkpoint with a copy of the learner's present weights; the embeddings are shared."""
 
     def still(module, _):
         if not module._parameters:
@@ -164,14 +164,14 @@ def finished(learner, student):
 
 
 def step_loss(student, teacher, pairs):
-    """The loss of one step: logits, comparisons, hidden states."""
+    """The loss of one step: of the logits, of the comparison of labels, and of the hidden states."""
     texts = [text for text, labels in pairs for _ in labels]
     hypotheses = [label for _, labels in pairs for label in labels]
     inputs = student.tokenizer(
         texts, hypotheses, padding=True, truncation="only_first", max_length=TOKENS, return_tensors="pt"
     )
     depths = depths_of(student, teacher)
-    whole = teacher.model.dtype == torch.float32  # others have their own way with fewer bits
+    whole = teacher.model.dtype == torch.float32  # a teacher in fewer bits runs as it is
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=has_bf16() and whole):
         wanted = teacher.model(**inputs, output_hidden_states=depths is not None)
     with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
@@ -190,9 +190,9 @@ def step_loss(student, teacher, pairs):
 
 
 def depths_of(student, teacher):
-    """After how many of the teacher's layers each of the student's stands; None if it was not cut from one like it.
+    """For each student layer, the number of teacher layers whose output it learns; None if it was not cut from one.
 
-    A layer stands for those that were dropped behind it, too.
+    A student layer also stands for the dropped layers that followed it.
     """
     here, there = student.model.config, teacher.model.config
     whole = there.num_hidden_layers == getattr(here, "kept_of", None) and not hasattr(there, "kept_of")
@@ -202,7 +202,7 @@ def depths_of(student, teacher):
 
 
 class State:
-    """How far the work is: in memory, and in a folder, if there is one."""
+    """The progress of a run: in memory, and in a file if a folder was given."""
 
     def __init__(self, folder, work, model, optimizer):
         self.step, self.model, self.optimizer, self.file = 0, model, optimizer, None
@@ -214,11 +214,11 @@ class State:
             self.take_up()
 
     def trained(self):
-        """{name: weights} that training changes; the others are the student's own, and not to be written to."""
+        """{name: weights} that training changes; the others are shared with the student and must not change."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def take_up(self):
-        """Go on from what the file holds."""
+        """Resume from the file's state; raises ValueError if it is broken or belongs to another run."""
         try:
             kept = torch.load(self.file, weights_only=True)
             work, step, weights, optimizer = (kept[key] for key in ("work", "step", "weights", "optimizer"))
@@ -233,7 +233,7 @@ class State:
         self.optimizer.load_state_dict(optimizer)
 
     def keep(self):
-        """Write the state, whole or not at all."""
+        """Write the state to the file atomically."""
         if self.file is None:
             return
         weights = {name: parameter.detach() for name, parameter in self.trained().items()}
@@ -244,7 +244,7 @@ class State:
 
 
 def digest(lesson, *checkpoints):
-    """A number for a Lesson, a student and a teacher, weights and all: another one if anything of them is another."""
+    """A SHA-256 hex digest of a Lesson and of checkpoints, weights included; it tells one run from another."""
     found = hashlib.sha256(repr(lesson).encode())
     for checkpoint in checkpoints:
         found.update(checkpoint.model.config.to_json_string().encode())
@@ -256,5 +256,5 @@ def digest(lesson, *checkpoints):
 
 
 def has_bf16():
-    """Whether this processor multiplies faster in bf16: known ones take under 0.5 of fp32's seconds, or over 1."""
+    """Whether this processor multiplies faster in bf16: known ones take under 0.5 or over 1 times fp32's seconds."""
     return times_as_long(torch.bfloat16) < 0.7

@@ -1,16 +1,16 @@
-"""BERT's forward pass as a classifier needs it: the logits of the model's own forward, in less memory and less work.
+"""BERT's forward pass for classification: the same logits as the model's own forward, with less memory and less work.
 
-What is left out changes no number that is used:
+It saves memory and work without changing the logits:
 
-- no padding: the tokens of all pairs lie one behind the other, and only attention, which must not look across, takes
-  pairs of the same length at a time; so there is no mask either
-- the last layer computes queries, feed-forward and norms for the first token of a pair only: the head reads no other
-- what is written goes over what is not read again, and the wide tensor of the feed-forward network exists for some
-  tokens at a time; the embeddings' output, which BertModel.forward keeps to its end, is let go
+- There is no padding and no mask. The tokens of all pairs are concatenated. Attention must not mix pairs, so it takes
+  one group of pairs of the same length at a time.
+- The last layer computes queries, feed-forward and norms only for each pair's first token: the head reads no other.
+- Results overwrite tensors that are not read again. The wide tensor of the feed-forward network exists for one chunk
+  of tokens at a time. The embeddings' output is not kept; BertModel.forward keeps it until it returns.
 
-Tokens go through the linear layers in chunks of one size, the rest in multiples of 64: for each other number of rows
-oneDNN, which multiplies int8, would compile a kernel and keep it (plan.KERNEL_BYTES). The steps are functions of their
-own, so that others can order them otherwise, such as layer by layer over many batches.
+Tokens go through the linear layers in chunks of one size; the last chunk is a multiple of 64. For each other number of
+rows, oneDNN (for int8) would compile a kernel and keep it (plan.INT8_KERNEL_BYTES). Each step is its own function, so
+that other modules can run the steps in another order, such as layer by layer over many batches.
 """
 
 import math
@@ -36,8 +36,8 @@ from zsc_utils.memory import (
 )  # fmt: skip
 
 CHUNK_TOKENS = 256  # tokens that go through linear layers at a time on a CPU
-STEP_TOKENS = 64  # to a multiple of which tokens are filled up
-INT8_BLOCK = 256  # tokens that quantization.tokens_to_int8 makes int8 at a time
+STEP_TOKENS = 64  # numbers of tokens are rounded up to a multiple of this
+INT8_BLOCK = 256  # tokens that quantization.tokens_to_int8 converts to int8 at a time
 
 
 @torch.inference_mode()
@@ -49,11 +49,11 @@ def logits(
     *,
     chunk: int | None = None,
 ) -> torch.Tensor:
-    """Logits (pairs, classes) of a BertForSequenceClassification.
+    """Return the logits (pairs, classes) of a BertForSequenceClassification.
 
-    `ids` and `types` (tokens,) hold all pairs one behind the other; `groups` says how they lie, as (pairs, length) of
-    neighbours that are of the same length. `chunk`: tokens that go through the linear layers at a time, a multiple of
-    64 (default: 256 on a CPU, on a GPU all).
+    `ids` and `types`, both (tokens,), hold all pairs concatenated. `groups` gives (pairs, length in tokens) of each
+    run of consecutive pairs of the same length. `chunk`: tokens that go through the linear layers at a time, a
+    multiple of 64 (default: 256 on a CPU, all on a GPU).
     """
     chunk = chunk or default_chunk(ids)
     hidden = embed(model, ids, types, groups)
@@ -65,28 +65,28 @@ def logits(
 
 
 def default_chunk(ids):
-    """Tokens that go through the linear layers at a time: some on a CPU, all on a GPU."""
+    """Return the tokens that go through the linear layers at a time: CHUNK_TOKENS on a CPU, all on a GPU."""
     return CHUNK_TOKENS if ids.device.type == "cpu" else filled(len(ids))
 
 
 def classified(model, first, groups):
-    """Logits (pairs, classes) from the last states of the pairs' first tokens."""
+    """Return the logits (pairs, classes) from the last hidden states of the pairs' first tokens."""
     return model.classifier(model.bert.pooler(first[:, None]))[: sum(pairs for pairs, _ in groups)]
 
 
 def filled(tokens):
-    """The next multiple of STEP_TOKENS."""
+    """Round a number of tokens up to a multiple of STEP_TOKENS."""
     return -(-tokens // STEP_TOKENS) * STEP_TOKENS
 
 
 def by_group(tokens, groups):
-    """Views (pairs, length, ...) of a tensor (tokens, ...), one for each group; what fills it up is left out."""
+    """Return views (pairs, length, ...) of a tensor (tokens, ...), one per group, without the rows that fill it up."""
     sizes = [pairs * length for pairs, length in groups]
     return [part.unflatten(0, group) for part, group in zip(tokens[: sum(sizes)].split(sizes), groups)]
 
 
 def embed(model, ids, types, groups):
-    """The input of the first layer, (tokens filled up, hidden)."""
+    """Return the input of the first layer, (tokens rounded up, hidden)."""
     embeddings, more = model.bert.embeddings, filled(len(ids)) - len(ids)
     hidden = embeddings.word_embeddings(pad(ids, (0, more)))
     hidden += embeddings.token_type_embeddings(pad(types, (0, more)))
@@ -96,14 +96,14 @@ def embed(model, ids, types, groups):
 
 
 def first_tokens(hidden, groups):
-    """The first token of each pair, (pairs filled up, hidden)."""
+    """Return the state of each pair's first token, (pairs rounded up, hidden)."""
     first = [pairs[:, 0] for pairs in by_group(hidden, groups)]
     count = sum(map(len, first))
-    return torch.cat([*first, hidden[: filled(count) - count]])  # filled up with anything
+    return torch.cat([*first, hidden[: filled(count) - count]])  # the values of the added rows do not matter
 
 
 def attention_part(layer, hidden, types, groups, chunk, first_only=False):
-    """A layer up to its feed-forward network, written over `hidden`; or the states of the pairs' first tokens alone."""
+    """Run a layer up to its feed-forward network. The result overwrites `hidden`; `first_only`: is a new tensor."""
     asking = first_tokens(hidden, groups) if first_only else hidden
     found = attend(layer, asking, hidden, types, groups, chunk)
     multiply = ready(layer.attention.output.dense)
@@ -115,7 +115,7 @@ def attention_part(layer, hidden, types, groups, chunk, first_only=False):
 
 
 def feed_forward_part(layer, hidden, chunk):
-    """A layer's feed-forward network with its residual and norm, written over `hidden`."""
+    """Run a layer's feed-forward network with its residual and norm. The result overwrites `hidden`."""
     widen, narrow = ready(layer.intermediate.dense), ready(layer.output.dense)
     for tokens in hidden.split(chunk):
         tokens.copy_(feed_forward(layer, widen, narrow, tokens))
@@ -123,10 +123,10 @@ def feed_forward_part(layer, hidden, chunk):
 
 
 def attend(layer, asking, hidden, types, groups, chunk):
-    """Self-attention of the tokens `asking` over those of their pair in `hidden`, by the model's attention function.
+    """Return the self-attention of the tokens `asking` (queries) over the tokens of their pair in `hidden` (keys).
 
-    `asking` is `hidden`, or the first tokens; the result is of its shape. Sliding attention asks for the token types.
-    """
+    `asking` is `hidden` or the first tokens; the result has its shape. The model's attention function is used. Sliding
+    attention needs the token types."""
     attention = layer.attention.self
     query, key, value = (
         project(linear_layer, tokens, chunk)
@@ -139,12 +139,12 @@ def attend(layer, asking, hidden, types, groups, chunk):
         heads = (t.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2) for t in (q, k, v))
         found = function(attention, *heads, None, dropout=0.0, scaling=attention.scaling, token_types=kinds)[0]
         q.copy_(found.flatten(2))
-        del found  # or it would exist beside the next group's
+        del found  # or it would be alive together with the next group's output
     return query
 
 
 def project(linear_layer, tokens, chunk):
-    """A linear layer from hidden to hidden size over all tokens."""
+    """Apply a linear layer, from hidden size to hidden size, to all tokens, chunk by chunk."""
     projected, multiply = torch.empty_like(tokens), ready(linear_layer)
     for part, place in zip(tokens.split(chunk), projected.split(chunk)):
         place.copy_(multiply(part))
@@ -152,7 +152,7 @@ def project(linear_layer, tokens, chunk):
 
 
 def feed_forward(layer, widen, narrow, tokens):
-    """The feed-forward network with its residual and norm; `widen` and `narrow` are its two products."""
+    """Return the feed-forward network's output after residual and norm. `widen` and `narrow` are its two products."""
     wide = widen(tokens)
     activate = layer.intermediate.intermediate_act_fn
     wide = torch.ops.aten.gelu_(wide) if type(activate).__name__ == "GELUActivation" else activate(wide)
@@ -163,8 +163,8 @@ def feed_forward(layer, widen, narrow, tokens):
 
 
 def ready(linear_layer):
-    """What multiplies chunk after chunk by a layer's matrix: the layer, or, of int8 rows that are multiplied in fp32,
-    their matrix in fp32, made once for all chunks."""
+    """Return a function that applies a linear layer to a chunk: the layer itself, or, for int8 weights that are
+    multiplied in fp32, a function that holds the fp32 matrix, which is made once for all chunks."""
     return linear_layer.widened() if getattr(linear_layer, "engine", None) == WIDENED else linear_layer
 
 
@@ -183,15 +183,15 @@ def predict(
     hypothesis: int = 8,
     ask: bool = True,
 ) -> Footprint:
-    """The tensor bytes of `logits` on a CPU, without running it: a Footprint, as memory.predict gives for BERT's own.
+    """Predict the tensor bytes of `logits` on a CPU, without running it: a Footprint, like that of memory.predict.
 
-    With u = tokens x hidden x 4 bytes (2 for fp16): attention holds the layer's input, q, k and v, 4 u, and the largest
-    group's output with what its kernel takes (eager: twice its scores), so 5 u for pairs of one length; the rest of a
-    layer 2 u and, of one chunk, its wide tensor, its input and its output. `int8`: for int8 models, True or the engine
-    of their products (_products.int8_engine). "packed" and "plain" keep a copy of their input in int8; "widened" holds
-    a layer's matrices in fp32 while it multiplies. The Footprint's weights are fp32's even so. `hypothesis`: its
-    tokens, for sliding attention. `ask`: whether the workspace of products in 8 and 16 bits is asked for, as
-    memory.workspace does, or left out; in fp32 on x86 there is none. Raises ValueError as memory.predict does.
+    With u = tokens x hidden x 4 bytes (2 in 16 bits): attention holds 4 u (layer input, q, k, v), the largest group's
+    output and its kernel's tensors (eager: two matrices of scores): 5 u for pairs of one length. The output projection
+    holds 2 u and one chunk; the feed-forward network holds 1 u and one chunk's wide tensor and output. `int8`: for int8
+    models, True or the engine (_products.int8_engine). "packed" and "plain" keep an int8 copy of their input. "widened"
+    holds a layer's matrices in fp32 while it multiplies. The Footprint's weights are those of `dtype` even for int8.
+    `hypothesis`: its tokens, for sliding attention. `ask`: whether to measure the workspace of products in 8 and 16
+    bits (memory.workspace) or leave it out; in fp32 with MKL there is none. Raises ValueError as memory.predict does.
     """
     if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP_TOKENS:
         raise ValueError(
@@ -217,12 +217,12 @@ def predict(
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of what some tokens take on their way."""
+    """The bytes that tensors take for a number of tokens."""
 
     config: object
     dtype: torch.dtype
     chunk: int
-    int8: str | None  # the engine of its products, for int8 models
+    int8: str | None  # for int8 models, the engine of their products
     threads: int
     ask: bool
 
@@ -234,16 +234,16 @@ class Sizes:
         return tokens * self.config.hidden_size * self.item
 
     def normed(self, tokens):
-        """LayerNorm's output, with the mean and deviation of every token."""
+        """Bytes of LayerNorm's output, with the mean and deviation of every token."""
         return self.states(tokens) + 2 * tokens * self.item
 
     def linear(self, tokens, wide, narrow):
-        """What a linear layer from `wide` to `narrow` numbers a token takes at most for a chunk, output included."""
+        """The most bytes that a linear layer from `wide` to `narrow` numbers a token takes for a chunk, with output."""
         whole, rest = min(tokens, self.chunk), tokens % self.chunk
         return max(self.product(rows, wide, narrow) for rows in (whole, rest) if rows)
 
     def product(self, rows, wide, narrow):
-        """What one product takes, output and workspace included, an fp32 matrix of int8 rows not."""
+        """Bytes of one product: output and workspace, but not the fp32 matrix that is made from int8 rows."""
         output = rows * narrow * self.item
         if self.int8 == WIDENED:
             return output
@@ -251,16 +251,16 @@ class Sizes:
             output += workspace(self.int8 or self.dtype, self.threads, rows, wide, narrow)
         if not self.int8:
             return output
-        kept = rows * (wide + 4)  # the input in int8, and a scale a token
+        kept = rows * (wide + 4)  # the input in int8, and one fp32 scale per token
         return kept + max(min(rows, INT8_BLOCK) * wide * 4, output)
 
     def widened(self, *matrices):
-        """An fp32 matrix, or several, that are made of int8 rows; (wide, narrow) of each."""
+        """Bytes of the fp32 matrices that are made from int8 rows, as a dict. `matrices`: (wide, narrow) of each."""
         return {"int8 rows in fp32": 4 * sum(map(math.prod, matrices)) * (self.int8 == WIDENED)}
 
 
 def embedding_moments(size, tokens):
-    """Types and positions are added to the words, and the sum is normed."""
+    """Yield the Moments of summing the embeddings and of their LayerNorm."""
     u = size.states(tokens)
     rows = tokens * (size.config.hidden_size + 4) if size.int8 else 0
     yield Moment("embeddings", "summed", {"words": u, "token types": u, "int8 rows": rows, "type ids": 8 * tokens})
@@ -268,7 +268,7 @@ def embedding_moments(size, tokens):
 
 
 def attention_moments(size, shapes, tokens, first=None):
-    """One layer's attention; in the last layer only the `first` tokens of the pairs ask."""
+    """Yield the Moments of one layer's attention. In the last layer, only the `first` tokens have queries."""
     first_only = first is not None
     u, query, hidden = size.states(tokens), size.states(first if first_only else tokens), size.config.hidden_size
     held = {"layer input": u, "first tokens": query * first_only, "query": query, "key": u, "value": u}
@@ -281,19 +281,19 @@ def attention_moments(size, shapes, tokens, first=None):
 
 
 def sdpa_moments(s, queries):
-    """(what, tensors) of one group in torch's kernel, which never builds the matrix of scores."""
+    """Yield (what, tensors) of one group in torch's kernel, which never builds the matrix of scores."""
     output = s.hidden * queries // s.length
     yield "inside the kernel", {"output": output} | kernel_tensors(s, queries)
 
 
 def sliding_moments(s, queries):
-    """(what, tensors) of one group in attention.sliding, which takes one block at a time."""
+    """Yield (what, tensors) of one group in attention.sliding, which computes one block at a time."""
     output = s.hidden * queries // s.length
     yield "inside a block", {"output": output} | largest_block(s, first_only=queries == 1)
 
 
 def eager_moments(s, queries):
-    """(what, tensors) of one group in eager attention; see memory.attention_moments."""
+    """Yield (what, tensors) of one group in eager attention; see memory.attention_moments."""
     w, output = s.scores * queries // s.length, s.hidden * queries // s.length
     scoring, weighting = eager_products(s, queries)
     yield "scores", {"scores": w} | scoring
@@ -303,8 +303,8 @@ def eager_moments(s, queries):
 
 
 def feed_forward_moments(size, tokens):
-    """A layer after attention's kernel, one chunk at a time; only until its residual is added is what attention found
-    alive beside the hidden states."""
+    """Yield the Moments of a layer after attention's kernel, one chunk at a time. The attention output stays alive
+    until attention's last chunk is normed."""
     hidden, wide, chunk = size.config.hidden_size, size.config.intermediate_size, min(tokens, size.chunk)
     held = {"hidden states": size.states(tokens)}
     found = held | {"found by attention": size.states(tokens)} | size.widened((hidden, hidden))
@@ -319,7 +319,7 @@ def feed_forward_moments(size, tokens):
 
 
 def head_moments(size, first):
-    """The pooler over the pairs' first tokens; the classifier's logits are a few numbers."""
+    """Yield the Moments of the pooler over the pairs' first tokens. The classifier's logits are too few to count."""
     hidden = size.config.hidden_size
     pooling = {"dense": size.product(first, hidden, hidden)} | size.widened((hidden, hidden))
     yield Moment("pooler and head", "pooling", {"first tokens": size.states(first)} | pooling)

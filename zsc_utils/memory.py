@@ -1,7 +1,7 @@
-"""Bytes: predicted from a config, counted by the allocator, and told by the kernel.
+"""Predict and measure memory, in bytes.
 
-Two kinds, never to be mixed: tensor bytes (`predict` computes and `tensor_peak` counts them, both exact), and process
-memory (`process_peak`: anonymous or file-backed pages). Sizes that people type are read by `parse_size`; MB = 10^6.
+There are two kinds of bytes; do not mix them. Tensor bytes are exact: `predict` computes them, `tensor_peak` counts
+them. Process memory is anonymous or file-backed pages: `process_peak` measures it. `parse_size` reads "300MB".
 """
 
 from dataclasses import dataclass, field
@@ -23,14 +23,14 @@ __all__ = [
 # ----------------------------------------------------------------------------------------------------------- predict
 
 PHASES = ("embeddings", "attention", "feed-forward", "pooler and head")
-# torch's flash attention for CPUs works in blocks: so many queries (by the length of the text) times so many keys
+# Block sizes of torch's flash attention for CPUs: (least number of queries, queries per block), and keys per block
 QUERY_BLOCKS = ((768, 256), (192, 64), (0, 32))
 KEY_BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A point of the forward pass where its phase may peak, and the bytes of every tensor alive there, by name."""
+    """A point of the forward pass where memory may peak, with the bytes of each tensor alive there, by name."""
 
     phase: str
     what: str
@@ -43,10 +43,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a forward pass needs, in tensor bytes: `weights`, `peak_activations` and their sum `total`, all ints.
+    """The tensor bytes of a forward pass: `weights`, `peak_activations` and their sum `total`, all ints.
 
-    `weights_by_part`: bytes by part of the model. `moments`: every Moment that was considered; `peak` is the largest,
-    `phases` gives the largest of each phase. The ids, mask and token types that go in are the caller's: not counted.
+    `weights_by_part`: bytes of each part of the model. `moments`: every Moment considered. `peak`: the largest Moment.
+    `phases`: the largest bytes of each phase. The input ids, mask and token types are not counted.
     """
 
     weights_by_part: dict
@@ -81,7 +81,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of one forward pass, from which each tensor's bytes follow."""
+    """The sizes of one forward pass. They determine the bytes of each tensor."""
 
     config: object
     batch: int
@@ -91,9 +91,9 @@ class Shape:
     chunk: int
     dtype: torch.dtype
     threads: int
-    window: int = 0  # of sliding attention
-    hypothesis: int = 0  # tokens of the hypothesis, which see all there
-    ask: bool = True  # whether `workspace` is asked what torch takes beside results
+    window: int = 0  # sliding attention: tokens that a token sees to each side
+    hypothesis: int = 0  # sliding attention: tokens of the hypothesis, which see all tokens
+    ask: bool = True  # whether to measure torch's workspace with `_tensors.workspace`; if not, it is left out
 
     @property
     def item(self):
@@ -102,51 +102,51 @@ class Shape:
 
     @property
     def hidden(self):
-        """One hidden state: batch x length x hidden numbers. Most tensors of the pass are of this size."""
+        """Bytes of the hidden states: batch x length x hidden numbers. Most tensors of the pass have this size."""
         return self.batch * self.length * self.config.hidden_size * self.item
 
     @property
     def intermediate(self):
-        """The wide tensor inside the feed-forward network: batch x length x intermediate numbers."""
+        """Bytes of the wide tensor in the feed-forward network: batch x length x intermediate numbers."""
         return self.batch * self.length * self.config.intermediate_size * self.item
 
     @property
     def square(self):
-        """Numbers of a batch x length x length matrix."""
+        """How many numbers a batch x length x length matrix has."""
         return self.batch * self.length**2
 
     @property
     def scores(self):
-        """Eager attention's matrix: batch x heads x length x length numbers; SDPA never builds it."""
+        """Bytes of eager attention's scores: batch x heads x length x length numbers. SDPA never builds this matrix."""
         return self.config.num_attention_heads * self.square * self.item if self.attention == "eager" else 0
 
     @property
     def mask(self):
-        """What stays of a padding mask for the whole pass, if there is one: sliding keeps a boolean for each token,
-        SDPA one for each pair of tokens, eager a number."""
+        """Bytes of the padding mask that stays alive for the whole pass: sliding attention keeps one boolean per token,
+        SDPA one boolean per pair of tokens, eager attention one number per pair of tokens."""
         sizes = {"sliding": self.batch * self.length, "sdpa": self.square, "eager": self.square * self.item}
         return sizes[self.attention] if self.padded else 0
 
     @property
     def norm(self):
-        """LayerNorm's output, and its mean and deviation of every token, which torch keeps for a backward pass."""
+        """Bytes of LayerNorm's output, and of each token's mean and deviation, which torch keeps for backward."""
         return self.hidden + 2 * self.batch * self.length * self.item
 
     @property
     def held(self):
-        """What every layer finds alive: its input, the padding mask and, from the second layer on, the embeddings'
-        output, because BertModel.forward does not let go of it before it returns; layers that write over their input
-        have written over it too."""
+        """Bytes of the tensors alive in every layer: its input, the padding mask and the embeddings' output.
+        BertModel.forward keeps the embeddings' output until it returns. In the first layer, this is the layer's input.
+        Layers that overwrite their input overwrite the embeddings' output too, so it takes no extra bytes."""
         embedded = self.hidden if self.config.num_hidden_layers > 1 and not self.overwrites else 0
         return {"embeddings' output": embedded, "layer input": self.hidden, "padding mask": self.mask}
 
     @property
     def overwrites(self):
-        """Whether layers are those of attention.chunk_feed_forward."""
+        """Whether layers overwrite their input, as those of attention.chunk_feed_forward do."""
         return getattr(self.config, "feed_forward_tokens", 0) > 0
 
     def workspace(self, rows, wide, narrow):
-        """What a linear layer's product takes beside its result, as torch is asked."""
+        """Bytes that a linear layer's product takes besides its result, measured in torch, as a dict."""
         asked = workspace(self.dtype, self.threads, rows, wide, narrow) if self.ask else 0
         return {"workspace of the product (asked)": asked}
 
@@ -169,36 +169,36 @@ def predict(
     window: int | None = None,
     hypothesis: int = 8,
 ) -> Footprint:
-    """The tensor bytes of a forward pass of BertForSequenceClassification on a CPU, without running it: a Footprint.
+    """Predict the tensor bytes of a forward pass of BertForSequenceClassification on a CPU, without running it.
 
-    Nothing is fitted: every term is a tensor that transformers 5 or torch 2.13 allocates, and the peak is the largest
-    of the sums below. With B = `batch`, S = `length`, h = hidden size, f = intermediate size, a = heads, and in units
-    of `u` = B x S x h x 4 bytes (2 for fp16), when nothing is padded and the model has more than one layer:
+    Returns a Footprint. No term is fitted: each is a tensor that transformers 5 or torch 2.13 allocates. The peak is
+    the largest sum below. B = `batch`, S = `length`, h = hidden size, f = intermediate size, a = heads, and
+    `u` = B x S x h x 4 bytes (2 in 16 bits). The sums are for two or more layers, without padding:
 
-    - embeddings: word, type, their sum, plus position: 4 u, and S x h for the positions of one text
-    - attention, SDPA: embeddings' output, layer input, q, k, v, output: 6 u, one number per token and head, and the
-      kernel's scratch: per thread one block of scores (up to 256 x 512) with its sums and its output
-    - attention, eager: 5 u and twice B x a x S x S scores (before and after scaling), plus the scale itself, as a
-      double and as a number; or, where that is more, moments nearby that hold copies of q, k or v
-    - attention, sliding: 6 u and what one block takes, which does not grow with the length
-    - attention's end: embeddings' output, layer input, and 4 u: attention, dense, residual sum, LayerNorm
-    - feed-forward: 3 u, and twice B x S x f: before and after GELU. Eager's scores are still alive here.
-      In chunks of c tokens: twice B x c x f, plus the chunks that are done. With attention.chunk_feed_forward: 2 u and
-      twice c x f, and 5 u instead of 6 in attention, as layers write over their input
+    - embeddings: 4 u (words, token types, sum, LayerNorm) and S x h numbers for the positions of one text
+    - attention, SDPA: 6 u (embeddings' output, layer input, q, k, v, output), one number per token and head, and
+      scratch: per thread one block of scores (up to 256 x 512) with its sums and its output
+    - attention, eager: 5 u, two B x a x S x S matrices of scores (before and after scaling), and the scale as a
+      double and as a number; or a step before or after, if it needs more because it copies q, k or v
+    - attention, sliding: 6 u and the tensors of one block, which do not grow with the length
+    - end of attention: 6 u (embeddings' output, layer input, attention, dense, residual sum, LayerNorm)
+    - feed-forward: 3 u and two tensors B x S x f (before and after GELU); eager's scores are still alive.
+      In chunks of c tokens: the two are B x c x f, and finished chunks are added. With attention.chunk_feed_forward:
+      2 u and two tensors c x f; attention then takes 5 u instead of 6 u, because layers overwrite their input
     - pooler and head: 2 u and a few numbers per text
 
-    With padding, SDPA keeps B x S x S booleans and makes numbers of them anew in each layer; eager keeps numbers;
-    sliding keeps B x S booleans.
-    Weights count once per parameter; the two small index buffers that BERT keeps are in no file and not counted.
+    With padding, SDPA keeps B x S x S booleans and converts them to numbers in each layer; eager keeps B x S x S
+    numbers; sliding keeps B x S booleans.
+    Each parameter counts once. BERT's two small index buffers are not in the weights' file and are not counted.
 
-    The model is in eval mode under torch.inference_mode, and given ids, mask and token types. `padded`: whether any
-    text of the batch is shorter than `length`. `ffn_chunk`: tokens of a chunk, which must divide `length` (default:
-    what config.chunk_size_feed_forward says; 0: whole); for a checkpoint of attention.chunk_feed_forward its tokens.
-    `window` of sliding attention (default: what the config says, or 128), `hypothesis`: its tokens, [SEP] included.
-    `threads`: those that torch will use, for the scratch (default: torch.get_num_threads()).
-    In bf16 and fp16 many CPUs multiply by kernels that take a workspace besides; it differs from one processor to the
-    next, so torch is asked for it, with one operation of each shape (`workspace`).
-    Raises ValueError for shapes that the model cannot run, and configs that it does not describe.
+    The model runs in eval mode under torch.inference_mode, with ids, mask and token types. `padded`: whether any text
+    of the batch is shorter than `length`. `ffn_chunk`: tokens of a chunk; it must divide `length`, except for a
+    checkpoint of attention.chunk_feed_forward (default: as the config says; 0: no chunks). `window`: tokens that
+    sliding attention sees to each side (default: as the config says, or 128). `hypothesis`: its tokens, with [SEP].
+    `threads`: the threads torch will use (default: torch.get_num_threads()); scratch grows with them.
+    In bf16 and fp16, kernels of many CPUs need an extra workspace. Its size depends on the processor, so torch runs
+    one operation of each shape to measure it (`_tensors.workspace`).
+    Raises ValueError for shapes that the model cannot run, and for configs that this function does not cover.
     """
     shape = checked_shape(config, batch, length, attention, padded, ffn_chunk, dtype, threads, window, hypothesis)
     parts = {name: count * shape.item for name, count in parameters(config).items()}
@@ -209,7 +209,7 @@ def predict(
 def checked_shape(
     config, batch, length, attention, padded, ffn_chunk, dtype, threads, window=None, hypothesis=8, ask=True
 ):
-    """The Shape, or a ValueError that names what is wrong and what would be right."""
+    """Return the Shape. Raises ValueError that names the wrong value and, for most, the values allowed."""
     threads = torch.get_num_threads() if threads is None else threads
     window = (getattr(config, "sliding_window", None) or 128) if window is None else window
     overwrites = getattr(config, "feed_forward_tokens", 0)
@@ -250,7 +250,7 @@ def checked_shape(
 
 
 def parameters(config: PretrainedConfig) -> dict[str, int]:
-    """The number of parameters by part of the model; their sum is what the checkpoint's file holds."""
+    """Return the number of parameters of each part of the model. Their sum is the number in the checkpoint's file."""
     h, f, layers, classes = (
         config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_labels,
     )  # fmt: skip
@@ -264,23 +264,23 @@ def parameters(config: PretrainedConfig) -> dict[str, int]:
 
 
 def embedding_moments(s):
-    """Word, type and position vectors are added up and normed; then a padding mask is spread over pairs of tokens."""
+    """Yield the Moments of the embeddings and their LayerNorm, then of expanding a padding mask to pairs of tokens."""
     u, tokens = s.hidden, s.batch * s.length
     looked_up = {"words": u, "token types": u, "positions": s.length * s.config.hidden_size * s.item}
     yield Moment("embeddings", "normed", {**looked_up, "words + types + positions": u, "LayerNorm": s.norm})
     if not s.padded or s.attention == "sliding":
         return
     seen = {"embeddings' output": u, "mask as booleans": tokens}
-    texts, heads, positions = 8 * s.batch, 8, 8 * s.length  # int64, all of them
+    texts, heads, positions = 8 * s.batch, 8, 8 * s.length  # bytes of int64 indices
     indices = texts + heads + 2 * positions + s.length
     yield Moment("embeddings", "mask spread", {**seen, "indices": indices, "picked": tokens, "mask": s.square})
-    if s.attention == "eager":  # masked places become a large negative number
-        as_numbers = (s.square + 2) * s.item  # and the two numbers it is made of
+    if s.attention == "eager":  # masked positions become a large negative number
+        as_numbers = (s.square + 2) * s.item  # 2: the values for masked and unmasked positions
         yield Moment("embeddings", "mask as numbers", {**seen, "mask": s.square, "mask as numbers": as_numbers})
 
 
 def attention_moments(s):
-    """One layer's attention, from its projections to its LayerNorm."""
+    """Yield the Moments of one layer's attention, from its projections to its LayerNorm."""
     u, w, projections = s.hidden, s.scores, {"query, key, value": 3 * s.hidden}
     held, h = s.held | projections, s.config.hidden_size
     yield Moment("attention", "value projected", held | s.workspace(s.batch * s.length, h, h))
@@ -291,7 +291,7 @@ def attention_moments(s):
         yield Moment("attention", "inside a block", held | {"attention output": u} | largest_block(s))
     else:
         scoring, weighting = eager_products(s, s.length)
-        scale = 8 + s.item  # a Python float becomes a double, and then a number of the scores' type
+        scale = 8 + s.item  # a Python float becomes a double, then a number of the scores' dtype
         yield Moment("attention", "scores", held | {"scores": w} | scoring)
         yield Moment("attention", "scores scaled", held | {"scores": w, "scaled scores": w, "scale": scale})
         yield Moment("attention", "weighted", held | {"weights": w, "attention output": u} | weighting)
@@ -303,8 +303,8 @@ def attention_moments(s):
 
 
 class Block(NamedTuple):
-    """Rows of sliding attention that are computed together: rows from start to stop see the first key, and those from
-    low to high; `banded`: not all of them see all of those."""
+    """Rows of sliding attention that are computed together. Rows from start to stop see the first key and the keys from
+    low to high. `banded`: some of these rows do not see all of these keys."""
 
     start: int
     stop: int
@@ -314,13 +314,14 @@ class Block(NamedTuple):
 
 
 def sliding_blocks(length, hypothesis, window):
-    """The Blocks of one pair: the first token and the last `hypothesis` ones see all, the text's what is near."""
+    """Return the Blocks of one pair. The first token and the last `hypothesis` tokens see all tokens. Other tokens see
+    the first token and the tokens within the window."""
     text = max(1, length - hypothesis)
     blocks, size = [Block(0, 1, 0, length, False)], max(window, 64)
     for start in range(1, text, size):
         stop = min(start + size, text)
         low, high = max(0, start - window), min(length, stop + window)
-        low *= low > 1  # keys that lie side by side need no copy
+        low *= low > 1  # at low = 1, keys from 0 on are contiguous and need no copy
         banded = start + window < high - 1 or stop - 1 - window > low
         blocks.append(Block(start, stop, low, high, banded))
     if text < length and hypothesis:
@@ -329,7 +330,7 @@ def sliding_blocks(length, hypothesis, window):
 
 
 def largest_block(s, first_only=False):
-    """The tensors of the Block of sliding attention that takes most."""
+    """Return {name: bytes} of the tensors of the largest Block of sliding attention."""
     width, item = s.config.hidden_size, s.item
     blocks = sliding_blocks(s.length, s.hypothesis, s.window)
     found = []
@@ -348,10 +349,9 @@ def largest_block(s, first_only=False):
 
 
 def eager_products(s, queries):
-    """What eager attention's two products, scores and weighted sum, take beside their results: two dicts.
+    """Bytes that eager attention's two products (scores, weighted sum) take besides their results: two dicts.
 
-    In fp32 bmm wants batch and heads as one dimension, so that it copies them; in 16 bits torch is asked.
-    """
+    In fp32, bmm needs batch and heads as one dimension, so it copies its inputs. In 16 bits, torch is measured."""
     if s.item < 4 and s.ask:
         shape = s.batch, s.config.num_attention_heads, queries, s.length
         size = s.config.hidden_size // s.config.num_attention_heads
@@ -363,10 +363,10 @@ def eager_products(s, queries):
 
 
 def kernel_tensors(s, queries, keys=None, batch=None, masked=None):
-    """What torch's flash attention for CPUs allocates beside its output: the log of each query's sum of exponentials,
-    and scratch. `queries`: how many tokens of a text ask, of how many `keys` (default: all of them)."""
+    """Bytes that torch's flash attention for CPUs allocates besides its output: the log of each query's sum of
+    exponentials, and scratch. `queries` and `keys` are numbers of tokens per text (default of `keys`: the length)."""
     keys, batch, heads = keys or s.length, batch or s.batch, s.config.num_attention_heads
-    if s.item < 4 and s.ask:  # some processors lay keys and values out anew
+    if s.item < 4 and s.ask:  # on some processors the kernel copies keys and values into another layout
         masked = s.padded if masked is None else masked
         shape = batch, heads, queries, keys, s.config.hidden_size // heads, masked
         return {"kernel scratch (asked)": attention_workspace(s.dtype, s.threads, *shape)}
@@ -374,10 +374,10 @@ def kernel_tensors(s, queries, keys=None, batch=None, masked=None):
 
 
 def flash_scratch(s, queries, keys):
-    """Scratch of torch's CPU flash attention: a block of scores, two sums per query and the output, in fp32 per thread.
+    """Bytes of scratch of torch's CPU flash attention: per thread one block of scores, two sums per query, the output.
 
-    Source: aten/src/ATen/native/cpu/FlashAttentionKernel.cpp. In 16 bits the block of scores is kept a second time.
-    """
+    All are in fp32. In 16 bits there is a second block of scores, in 16 bits.
+    Source: aten/src/ATen/native/cpu/FlashAttentionKernel.cpp."""
     queries = min(queries, next(block for least, block in QUERY_BLOCKS if queries >= least))
     keys = min(keys, KEY_BLOCK)
     head_size = s.config.hidden_size // s.config.num_attention_heads
@@ -386,7 +386,7 @@ def flash_scratch(s, queries, keys):
 
 
 def feed_forward_moments(s):
-    """One layer's feed-forward network, whole or in chunks of tokens."""
+    """Yield the Moments of one layer's feed-forward network, whole or in chunks of tokens."""
     if s.overwrites:
         yield from overwriting_moments(s)
         return
@@ -396,10 +396,10 @@ def feed_forward_moments(s):
     h, wide, rows = s.config.hidden_size, s.config.intermediate_size, s.batch * s.length // chunks
     widening, narrowing = s.workspace(rows, h, wide), s.workspace(rows, wide, h)
     yield Moment("feed-forward", "widened", held | {"widened": f} | widening)
-    if s.chunk:  # transformers collects what is done, and joins it
+    if s.chunk:  # transformers collects the finished chunks, then joins them
         held_to_join = held | {"chunks done": chunks * u, "joined": s.hidden}
         held = held | {"chunks done": (chunks - 1) * u}
-        copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not one piece of memory
+        copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not contiguous, so it is copied
         yield Moment("feed-forward", "chunk widened", held | {"chunk, copied": copy, "widened": f} | widening)
         yield Moment("feed-forward", "chunks joined", held_to_join)
     yield Moment("feed-forward", "after GELU", held | {"widened": f, "after GELU": f})
@@ -409,7 +409,7 @@ def feed_forward_moments(s):
 
 
 def overwriting_moments(s):
-    """The feed-forward network of attention.chunk_feed_forward, whose chunks are of any texts' tokens."""
+    """Yield the Moments of attention.chunk_feed_forward's network. A chunk may hold tokens of several texts."""
     tokens, h, wide = s.batch * s.length, s.config.hidden_size, s.config.intermediate_size
     share = min(s.chunk or tokens, tokens)
     held, u, f = s.held | {"after attention": s.hidden}, share * h * s.item, share * wide * s.item
@@ -423,7 +423,7 @@ def overwriting_moments(s):
 
 
 def head_moments(s):
-    """The first token's state through the pooler; the classifier's logits, a few numbers, come when much is let go."""
+    """Yield the Moments of the pooler, which reads the first token's state, and of the classifier."""
     pooled = s.batch * s.config.hidden_size * s.item
     embedded = 0 if s.overwrites else s.hidden
     states = {"embeddings' output": embedded, "last hidden state": s.hidden, "padding mask": s.mask}

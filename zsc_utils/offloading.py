@@ -1,10 +1,10 @@
-"""Layers that stay in their file and visit memory while they work: all batches pass one before the next is read.
+"""Stream layers from the weights' file: all batches of a block pass one layer part before the next is computed.
 
-A layer has two parts: attention, and the feed-forward network. While one computes, the other is read, so that there is
-never more than one layer in memory. Weights are read, not mapped: a mapped page counts as memory until the system
-takes it back. Of the word embeddings, the rows of the tokens that are present are read.
+A layer has two parts: attention and the feed-forward network. While one part computes, the next is prefetched, so
+memory never holds more than one layer. Weights are read, not memory-mapped: a mapped page counts as memory until the
+system reclaims it. Of the word embeddings, only the rows of tokens in the batch are read.
 
-`dispatch` is accelerate's way of the same, for comparison and for GPUs that are too small.
+`dispatch` offloads layers with accelerate instead, for comparison and for GPUs that are too small.
 """
 
 import copy
@@ -36,11 +36,11 @@ from zsc_utils.memory import Footprint, parameters, parse_size
 
 __all__ = ["Span", "block_logits", "dispatch", "predict", "spans", "stored", "stream_layers"]
 
-BLOCK_TOKENS = {"cpu": 3072, "cuda": 65_536}  # tokens that pass the layers together; a GPU is done with few in no time
-WAITING = {"cpu": "16MB", "cuda": "1GB"}  # of hidden states that wait in memory: those of a block on base-shape
-# by which the batches of a block are filled up together, mostly; if they are more, more room is made
+BLOCK_TOKENS = {"cpu": 3072, "cuda": 65_536}  # tokens of a block; a GPU needs more to stay busy
+WAITING = {"cpu": "16MB", "cuda": "1GB"}  # for waiting hidden states; enough for a block on base-shape
+# padding tokens for which a block's buffer has room at first; with more batches it grows
 FILLED_TOKENS = 9 * inference.STEP_TOKENS
-# the modules of a layer's two parts
+# modules of each part of a layer
 PARTS = {
     "attention": ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
                   "attention.output.LayerNorm"),
@@ -58,21 +58,21 @@ def stream_layers(
     block: int | None = None,
     waiting: Size | None = None,
 ) -> Checkpoint:
-    """A Checkpoint whose layers and word embeddings stay in the weights' file and are read when they are needed.
+    """Return a Checkpoint whose layers and word embeddings stay in the weights' file and are read when needed.
 
-    `folder` is a name or a folder as `zsc_utils.load` takes it. `dtype`: torch.float32, float16, bfloat16, or int8,
-    for which the checkpoint is stored anew in the cache, once; by default what the folder is stored in, as `load` does.
-    `block`: tokens that pass a layer before the next is read (default: 3,072, on a GPU 65,536); their hidden states
-    wait in memory, those beyond `waiting` bytes (default: "16MB", on a GPU "1GB") in a temporary file. With
-    `device="cuda"` layers are copied to the GPU from pinned memory on a stream of their own.
+    `folder` is a name or a folder as for `zsc_utils.load`. `dtype` is torch.float32, float16, bfloat16 or int8
+    (default: as `load`, the one in which the folder was saved). An int8 copy is made once, in the cache.
+    `block` is the number of tokens that pass a layer together (default: 3,072; on a GPU 65,536). Their hidden states
+    wait in memory up to `waiting` bytes (default: "16MB"; on a GPU "1GB"), the rest in a temporary file. With
+    `device="cuda"` layers are copied from pinned memory to the GPU on a separate stream.
 
-    Its model is called like any other, with padding at the end; ZeroShotClassifier makes blocks of its batches. Levers
-    that change weights (quantize, shrink, distil) need a checkpoint that is loaded. From then on glibc keeps its heap
-    small, for the whole process.
+    Call the model like any other, with padding at the end; ZeroShotClassifier groups its batches into blocks. Levers
+    that change weights (quantize, shrink, distil) need a loaded checkpoint instead. This call changes glibc's malloc
+    settings for the whole process, to keep its heap small.
 
-    Raises CheckpointError as `load` does, and while it works when the file was changed, deleted or cannot be read;
-    OSError when there is no room for hidden states; ValueError for a block that is no whole number over 0, for
-    `waiting` that is no size, and for int8 on a GPU.
+    Raises CheckpointError as `load` does, and during a pass if the file was changed, deleted or cannot be read;
+    OSError if there is no room for hidden states; ValueError for a `device` that is missing or not supported, a `block`
+    that is not a whole number over 0, a `waiting` that is not a size, and int8 on a GPU.
     """
     if attention not in LOADED_ATTENTIONS:
         raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(LOADED_ATTENTIONS)}")
@@ -97,12 +97,12 @@ def stream_layers(
 
 
 def size_of(waiting):
-    """Bytes; none at all is a size here."""
+    """The bytes of a size, as `parse_size`, but 0 is allowed."""
     return 0 if type(waiting) is int and waiting == 0 else parse_size(waiting)
 
 
 def stored(folder, dtype, device="cpu"):
-    """(Source, dtype) of weights that can be streamed in `dtype`; for int8 they may be stored anew first."""
+    """(Source, dtype) of weights that can be streamed in `dtype`; converts them to int8 first if necessary."""
     source = door.resolve(folder)
     folder, config = source.folder, source.config
     kept = format_of(config).dtype
@@ -122,7 +122,7 @@ def stored(folder, dtype, device="cpu"):
 
 
 def check_file(file, config):
-    """Raise unless a file holds every weight that the config asks for, and int8 rows have a positive scale each."""
+    """Raise unless a file holds exactly the config's weights, with a positive scale for each int8 row."""
     shapes = {name: tuple(entry["shape"]) for name, entry in file.entries.items()}
     scales = {name: shape for name, shape in shapes.items() if name.endswith(".scale")}
     check_shapes({name: shape for name, shape in shapes.items() if name not in scales}, config, file.path)
@@ -142,7 +142,7 @@ def check_file(file, config):
 
 @dataclass(frozen=True)
 class Visit:
-    """A part of a layer that is to come."""
+    """One part of one layer, as a step of the pass through all layers."""
 
     layer: int
     part: str
@@ -150,7 +150,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Span:
-    """What was done, "read" or "compute", for which part of which layer, from when to when, in seconds."""
+    """The time in which a layer part was read or computed: `what` is "read" or "compute"; times in seconds."""
 
     what: str
     layer: int
@@ -160,9 +160,9 @@ class Span:
 
 
 class Prefetcher:
-    """The layers of a folder in their file, and the places in memory into which a layer's tensors are read.
+    """Reads layers from a folder's weights file into reused buffers, one part ahead of the computation.
 
-    One way through the layers at a time: `lock`.
+    `lock` allows one pass through the layers at a time.
     """
 
     def __init__(self, folder, config, dtype, device):
@@ -183,15 +183,15 @@ class Prefetcher:
         return Prefetcher, self.made_from
 
     def state_buffer(self, tokens, hidden):
-        """A tensor (tokens, hidden) for states that wait; its memory is kept, as of a heap it would make holes."""
+        """A buffer (tokens, hidden) for waiting states; it is reused, because new ones would fragment the heap."""
         if self.waiting is None or len(self.waiting) < tokens:
-            self.waiting = None  # before the new one is there
+            self.waiting = None  # free the old buffer before the new one is allocated
             dtype = self.dtype if self.dtype.is_floating_point else torch.float32
             self.waiting = torch.empty(tokens, hidden, dtype=dtype, device=self.device)
         return self.waiting[:tokens]
 
     def room(self, paths):
-        """{path: {key: tensor}} for what a layer's part has in the file; for a GPU pinned, so that copies can run."""
+        """Buffers {path: {key: tensor}} for one layer part; pinned for a GPU, so that copies are asynchronous."""
         kinds, pinned = (
             {path: self.file.keys(f"bert.encoder.layer.0.{path}") for path in paths},
             self.uploader is not None,
@@ -202,9 +202,9 @@ class Prefetcher:
         }
 
     def passes(self):
-        """Each Visit of one way through the layers, when its weights stand in `layer`; the next is read meanwhile."""
+        """Yield each Visit of one pass, with its weights in `layer`; the next part is prefetched meanwhile."""
         for number, visit in enumerate(self.visits):
-            following = self.visits[(number + 1) % len(self.visits)]  # after the last, the first of the next block
+            following = self.visits[(number + 1) % len(self.visits)]  # after the last part, the next block's first
             self.stand(self.modules(visit, self.take(visit)))
             self.coming = following, self.reader.submit(self.read, following)
             start = time.perf_counter()
@@ -217,16 +217,16 @@ class Prefetcher:
                     self.uploader.leave(visit.part)
 
     def take(self, visit):
-        """The tensors of a part: what was read ahead, or, after an interruption, read now."""
+        """The tensors of a part: the prefetched ones, or, after an interruption or an error, read now."""
         coming, self.coming = self.coming, None
         if coming is not None:
-            wait_for([coming[1]])  # it may be of no use, but it writes to the same place
-            if coming[0] == visit and coming[1].exception() is None:  # an old fault may be over by now
+            wait_for([coming[1]])  # even if not needed: it may write to the same buffers
+            if coming[0] == visit and coming[1].exception() is None:  # else read again
                 return coming[1].result()
         return self.read(visit)
 
     def read(self, visit):
-        """The tensors of a part, {path in the layer: {key: tensor}}, from the file."""
+        """Read the tensors of a part from the file: {path in the layer: {key: tensor}}."""
         start, stem = time.perf_counter(), f"bert.encoder.layer.{visit.layer}."
         tensors = self.places[visit.part]
         for path, places in tensors.items():
@@ -238,7 +238,7 @@ class Prefetcher:
         return tensors
 
     def modules(self, visit, tensors):
-        """The modules of a part from its tensors, {path in the layer: module}."""
+        """Build the modules of a part from its tensors: {path in the layer: module}."""
         empty = self.empty[visit.part]
         return {path: self.make(empty[path], path, own, self.dtype) for path, own in tensors.items()}
 
@@ -254,21 +254,21 @@ class Prefetcher:
 
 
 class Uploader:
-    """Carries the parts of a layer to a GPU on a stream of its own, so that the copy runs beside the computing."""
+    """Copies layer parts to a GPU on a separate stream, so that copying and computing overlap."""
 
     def __init__(self, device):
         self.device, self.stream, self.there, self.left = device, torch.cuda.Stream(device), {}, {}
 
     def carry(self, part, tensors):
-        """The tensors on the GPU; the reader's thread waits until they are there."""
+        """Copy tensors to the GPU and return the copies; the calling thread waits until they are complete."""
         with torch.cuda.stream(self.stream):
-            if part not in self.there:  # of this stream's own memory: what others have let go may still be in use
+            if part not in self.there:  # allocate on this stream: memory that others freed may be in use
                 self.there[part] = {
                     path: {key: torch.empty_like(tensor, device=self.device) for key, tensor in own.items()}
                     for path, own in tensors.items()
                 }
             if part in self.left:
-                self.stream.wait_event(self.left[part])  # who computed with what stood there before
+                self.stream.wait_event(self.left[part])  # computations with the previous contents
             for path, own in tensors.items():
                 for key, tensor in own.items():
                     self.there[part][path][key].copy_(tensor, non_blocking=True)
@@ -276,13 +276,13 @@ class Uploader:
         return self.there[part]
 
     def leave(self, part):
-        """Note that all work with a part is under way: only when it is done may the next come into its place."""
+        """Record an event after the computations with a part; the next copy into its buffers waits for the event."""
         self.left[part] = torch.cuda.current_stream(self.device).record_event()
 
 
 @contextmanager
 def spans(checkpoint: Checkpoint) -> Iterator[list[Span]]:
-    """Within, a list that takes up a Span for every part of a layer that is read or computed with."""
+    """Yield a list to which, inside the with block, a Span is added for each layer part read or computed."""
     prefetcher = checkpoint.model.prefetcher
     prefetcher.spans = []
     try:
@@ -295,13 +295,13 @@ def spans(checkpoint: Checkpoint) -> Iterator[list[Span]]:
 
 
 class StreamedEmbedding(Module):
-    """An embedding table in a file, of which the rows that are looked up are read."""
+    """An embedding table that stays in a file; only the rows that are looked up are read."""
 
     def __init__(self, file, name, dtype):
         super().__init__()
         self.file, self.name = file, f"{name}.weight"
         self.dtype = dtype if dtype.is_floating_point else torch.float32
-        self.weight = Parameter(  # of no use but to say what there is
+        self.weight = Parameter(  # only gives shape and dtype
             torch.empty(file.entries[self.name]["shape"], dtype=dtype, device="meta"), requires_grad=False
         )
         scale = f"{self.name}.scale"
@@ -316,7 +316,7 @@ class StreamedEmbedding(Module):
 
 
 class StreamedModel(BertForSequenceClassification):
-    """BERT whose layers are on a Prefetcher; called like any other, with padding at the end."""
+    """BERT whose layers come from a Prefetcher; called like any other, with padding at the end."""
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None):
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
@@ -326,7 +326,7 @@ class StreamedModel(BertForSequenceClassification):
         if not real[:, 0].all():
             raise ValueError("a row without a token has no class: leave it out")
         groups = [(1, length) for length in real.sum(1).tolist()]
-        tokens = getattr(self.config, "feed_forward_tokens", None)  # of attention.chunk_feed_forward
+        tokens = getattr(self.config, "feed_forward_tokens", None)  # set by attention.chunk_feed_forward
         chunk = tokens and inference.filled(tokens)
         (logits,) = block_logits(self, [(input_ids[real], types[real], groups)], chunk)
         return SequenceClassifierOutput(logits=logits)
@@ -344,7 +344,7 @@ class StreamedModel(BertForSequenceClassification):
 
 
 def streamed(model, prefetcher, block, waiting):
-    """A weightless model as a StreamedModel: what is small is read and stays, words are looked up in the file."""
+    """A StreamedModel from a weightless model: small modules are loaded, word embeddings stay in the file."""
 
     def small(module, name):
         if name.startswith("bert.encoder.layer"):
@@ -368,16 +368,16 @@ def streamed(model, prefetcher, block, waiting):
 
 @torch.inference_mode()
 def block_logits(model, batches, chunk=None):
-    """Logits (pairs, classes) of each of some batches (ids, types, groups); all pass a part before the next is read.
+    """Logits (pairs, classes) of each batch (ids, types, groups); all batches pass a layer part before the next one.
 
-    `chunk`: tokens that go through linear layers at a time, as `inference.logits` takes it.
+    `chunk`: tokens that pass the linear layers at a time, as in `inference.logits`.
     """
     last = model.config.num_hidden_layers - 1
     chunks = [chunk or inference.default_chunk(ids) for ids, *_ in batches]
     with model.prefetcher.lock:
         states = StateBuffer([inference.filled(len(ids)) for ids, *_ in batches], model)
         layer = model.prefetcher.layer
-        layer.attention.self.config = model.config  # which attention
+        layer.attention.self.config = model.config  # selects the attention
         for number, batch in enumerate(batches):
             states.put(number, inference.embed(model, *batch))
         for visit in model.prefetcher.passes():
@@ -394,13 +394,13 @@ def block_logits(model, batches, chunk=None):
 
 
 class StateBuffer:
-    """Hidden states of a block's batches while others compute: in memory up to a limit, the rest in a file.
+    """Hidden states of a block's batches while other batches compute: in memory up to a limit, the rest in a file.
 
-    Those in memory lie one behind the other in one tensor, so that no holes are left between them.
+    Those in memory are slices of one contiguous tensor, so that they do not fragment the heap.
     """
 
     def __init__(self, tokens, model):
-        """`tokens`: how many each batch has."""
+        """`tokens` lists the number of tokens of each batch."""
         self.limit, item = model.waiting, model.dtype.itemsize
         row = model.config.hidden_size * item
         kept = which_wait_in_memory([count * row for count in tokens], self.limit)
@@ -410,12 +410,12 @@ class StateBuffer:
         self.shapes, self.file, self.device, self.dtype = {}, None, model.device, model.dtype
 
     def put(self, number, state):
-        """Keep the states of a batch; in memory nothing is copied where they are in their place already."""
+        """Keep the states of a batch; states that are already in their slice of the buffer are not copied."""
         if number in self.filed:
             return self.write(number, state)
         place = self.held[number]
         if state.shape != place.shape:
-            self.held[number] = state  # of the last layer: the first tokens only
+            self.held[number] = state  # from the last layer: first tokens only
         elif state.data_ptr() != place.data_ptr():
             place.copy_(state)
 
@@ -425,7 +425,7 @@ class StateBuffer:
     def write(self, number, state):
         self.shapes[number] = state.shape
         try:
-            if self.file is None:  # without a name, so nothing of it is left behind
+            if self.file is None:  # unnamed, so that nothing is left behind
                 self.file = tempfile.TemporaryFile(dir=door.cache_folder())  # noqa: SIM115
             self.file.seek(self.filed[number])
             self.file.write(bytes_of(state.cpu()))
@@ -445,7 +445,7 @@ class StateBuffer:
 
 
 def which_wait_in_memory(sizes, limit):
-    """The numbers of the first that fit within `limit` bytes together."""
+    """The indices of `sizes` that fit into `limit` bytes together: in order, each that still fits."""
     kept, total = [], 0
     for number, size in enumerate(sizes):
         if total + size <= limit:
@@ -458,7 +458,7 @@ def which_wait_in_memory(sizes, limit):
 
 
 def in_memory(config):
-    """The config of what is in memory at once while layers are streamed: one layer, and of the words none."""
+    """The config of the weights in memory while layers are streamed: one layer, no word embeddings."""
     one = copy.copy(config)
     one.num_hidden_layers, one.vocab_size = 1, 0
     return one
@@ -473,10 +473,10 @@ def predict(
     chunk: int = inference.CHUNK_TOKENS,
     dtype: torch.dtype = torch.float32,
 ) -> Footprint:
-    """The tensor bytes of `block_logits` on a CPU, for a model of two layers or more, without running it: a Footprint.
+    """Predict the tensor bytes of `block_logits` on a CPU as a Footprint, for a model of two layers or more.
 
-    `batches` lists the groups of each batch, as `inference.predict` takes them: while one computes, the states of the
-    others wait. Raises ValueError as it does.
+    `batches` lists the groups of each batch, as for `inference.predict`. While one batch computes, the hidden states of
+    the others wait. Raises ValueError as `inference.predict` does.
     """
     own = [inference.predict(config, groups, attention=attention, chunk=chunk, dtype=dtype) for groups in batches]
     tokens = [inference.filled(sum(pairs * length for pairs, length in groups)) for groups in batches]

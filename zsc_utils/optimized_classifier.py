@@ -1,4 +1,4 @@
-"""The class that the article promises, working: a thin face of `ZeroShotClassifier`."""
+"""The class that the article describes, as a thin wrapper around `ZeroShotClassifier`."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -14,16 +14,16 @@ from zsc_utils.quantization import check_device, precision_of, quantize
 
 
 class OptimizedZeroShotClassifier:
-    """A classifier by the article's names, in fp16 on a GPU, and on a CPU in int8 if `use_quantization`.
+    """A classifier with the article's names: fp32 becomes fp16 on a GPU, or int8 on a CPU with `use_quantization`.
 
     >>> optimized = OptimizedZeroShotClassifier("mini", use_quantization=True)
     >>> results = optimized.predict(["央行下调利率", "国足赢了"], ["财经", "体育"], batch_size=2)
     >>> [result["labels"][0] for result in results]
     ['财经', '体育']
 
-    `model_path` is a name or a folder as `zsc_utils.load` takes it; `device` "cpu" or "cuda", a GPU if there is one.
-    `options`, such as `memory_budget`, are those of `ZeroShotClassifier`, which is there as `classify`. Raises what
-    that raises, and ValueError for int8 on a GPU.
+    `model_path` is a name or a folder as for `zsc_utils.load`. `device` is "cpu" or "cuda" (default: a GPU if there is
+    one). `options`, such as `memory_budget`, go to `ZeroShotClassifier`; that object is the attribute `classify`.
+    Raises what `ZeroShotClassifier` raises, and ValueError for int8 on a GPU or a device that does not exist.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class OptimizedZeroShotClassifier:
     ) -> list[Result]:
         """Classify a text or a list of texts: a list of {"sequence", "labels", "scores"}, best label first.
 
-        `batch_size`: how many texts are taken together; all of them if it is not given, for their pairs are sorted into
-        batches under a budget of tokens anyway. `options` are those of a call of `ZeroShotClassifier`, such as
-        `hypothesis_template`. Raises ValueError for a batch size that is no whole number over 0, and what that raises.
+        `batch_size` is the number of texts passed to the classifier at a time (default: all). The model's batches are
+        made by token count in any case. `options`, such as `hypothesis_template`, go to the call of
+        `ZeroShotClassifier`. Raises what that call raises, and ValueError if `batch_size` is not a whole number over 0.
         """
         if batch_size is not None:
             whole_number("batch_size", batch_size, "give the number of texts to take together")
         texts = check_texts([texts] if isinstance(texts, str) else texts)
         per_text = is_per_text(labels)
         labels = list(islice(labels, len(texts) + 1)) if per_text else labels
-        given = iter(labels) if per_text else labels  # all of it is checked before anything is computed
+        given = iter(labels) if per_text else labels  # all labels are checked before any computation
         self.classify.label_sets(
             given, len(texts), options.get("hypothesis_template", DEFAULT_TEMPLATE), options.get("window")
         )

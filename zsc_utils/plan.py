@@ -1,9 +1,8 @@
-"""A memory budget, kept: the bill of each setting is predicted before a weight is loaded, and the first that fits is
-taken.
+"""Plan for a memory budget: predict the bytes of each setting before loading weights, and take the first that fits.
 
-A budget is for what the process grows by, anonymous and file-backed, from before the checkpoint is loaded to the end of
-the work. A bill has tensor bytes, which are exact, and allowances for what a process takes besides. The allowances were
-measured once: they are the constants below.
+A budget limits the growth of the process, anonymous and file-backed bytes, from before the checkpoint is loaded to the
+end of the work. A bill lists predicted bytes by purpose: exact tensor bytes, and allowances for other process memory.
+The allowances were measured once; they are the constants below.
 """
 
 import itertools
@@ -26,38 +25,38 @@ from zsc_utils.memory import format_size, parameters, parse_size
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import int8_bytes, precision_of, quantize
 
-# of one length in a batch, that are tried for the worst; more pairs are shorter, and hold less
+# The search for the worst batch tries 1 to MOST_PAIRS pairs of one length; more pairs are shorter and hold less
 MOST_PAIRS = 40
-MAX_TOKENS = 1024  # of a batch on a CPU: larger ones take more memory and are hardly faster
+MAX_TOKENS = 1024  # tokens of a batch on a CPU; larger batches take more memory and are hardly faster
 
-# Measured in fresh children on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
+# Measured in fresh child processes on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
 TOKENIZER_BYTES = {
     "vocab.txt": 350,
     "tokenizer.json": 900,
 }  # bytes for each token of the vocabulary, by the tokenizer's file
-# for each shape of a product: kernels that oneDNN keeps, in fp32 buffers that MKL takes
+# bytes for each shape of a product: kernels that oneDNN keeps; in fp32, buffers that MKL takes
 KERNEL_BYTES, INT8_KERNEL_BYTES = 660_000, 360_000
-MKL_BYTES = 80_000  # for each token of a chunk: buffers that MKL keeps where torch was imported before zsc_utils
-WORKSPACE_BYTES = 300_000  # of products, a thread, at most
-HALVES_WORKSPACE_BYTES = 4_000_000  # besides in 16 bits, where oneDNN lays out anew what it multiplies
-HEAP_BYTES = 4_000_000  # short-lived extras while loading, and what the allocator does not give back
-HOLES = 0.7  # of the activations: what lies free between them, more in some runs than in others
-# settings while layers are streamed: tokens of a batch, of a chunk, of a block, and whether states wait in memory
+MKL_BYTES = 80_000  # for each token of a chunk: buffers that MKL keeps if torch was imported before zsc_utils
+WORKSPACE_BYTES = 300_000  # the most that products take per thread
+HALVES_WORKSPACE_BYTES = 4_000_000  # extra in 16 bits, where oneDNN copies its inputs into another layout
+HEAP_BYTES = 4_000_000  # short-lived blocks while loading, and memory that the allocator does not give back
+HOLES = 0.7  # free memory between activations, as a share of their bytes; it varies from run to run
+# settings for streamed layers: tokens of a batch, of a chunk, of a block, and whether hidden states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
-# of a mapped file, Linux brings in so many bytes around the one asked for; more, if the page cache holds larger pieces
+# one page fault on a mapped file brings in about this many bytes; more if the page cache holds larger pieces
 FAULT_AROUND_BYTES = 65_536
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of all levers."""
+    """One value for each lever. A lever is a choice that changes memory, such as the precision."""
 
     precision: str
     attention: str
     max_tokens: int
     chunk: int
-    block: int = 0  # tokens that pass the layers together, which are streamed from their file; 0: layers are in memory
-    waiting: bool = True  # whether hidden states of a block wait in memory; else in a file
+    block: int = 0  # tokens that go through each streamed layer together; 0: layers are in memory
+    waiting: bool = True  # whether the hidden states of a block wait in memory; if not, in a file
 
     def __str__(self):
         words = f"{self.precision}, {self.attention}, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
@@ -66,10 +65,10 @@ class Setting:
         return f"{words}, layers streamed for {self.block:,} tokens{'' if self.waiting else ' that wait in a file'}"
 
     def bill(self, config, tokenizer):
-        """Predicted bytes by what takes them; `tokenizer` is the name of its file."""
+        """Return the predicted bytes, {purpose: bytes}. `tokenizer` is the name of the tokenizer's file."""
         shapes = 3 * math.ceil(
             self.chunk / inference.STEP_TOKENS
-        )  # hidden to hidden, to wide, and back; by numbers of rows
+        )  # 3 products (hidden to hidden, hidden to wide, wide to hidden) times the possible numbers of rows
         activations = self.activations(config) + self.workspace()
         bill = {
             "weights": bytes_of_weights(config, self.precision),
@@ -87,13 +86,13 @@ class Setting:
         return bill
 
     def workspace(self):
-        """Bytes that products take beside their results, at most: a test asks torch for them."""
+        """Return the most bytes that products take besides their results. A test checks this against torch."""
         return WORKSPACE_BYTES * torch.get_num_threads() + HALVES_WORKSPACE_BYTES * (self.precision in HALVES)
 
     def waiting_bytes(self, config):
-        """Bytes of the hidden states of a block's other batches, each filled up to a multiple of 64 tokens.
+        """Return the bytes of the hidden states of a block's other batches, each rounded up to a multiple of 64 tokens.
 
-        Two batches that follow each other have more tokens than one may have, or they would be one.
+        Two consecutive batches together exceed the limit of one batch, or they would be one batch.
         """
         largest = max(self.max_tokens, config.max_position_embeddings)
         if not self.waiting or self.block <= largest:
@@ -103,13 +102,13 @@ class Setting:
         return tokens * config.hidden_size * activations_dtype(self.precision).itemsize
 
     def activations(self, config):
-        """Tensor bytes of the worst batch: pairs of one length, as many as fit, and a shorter one that fills it up.
+        """Return the tensor bytes of the worst batch: pairs of one length, and one pair for the tokens that remain.
 
-        A pair as long as the model reads is a batch, however small the budget.
+        A batch can always hold one pair of the model's maximum length, even if `max_tokens` is smaller.
         """
         longest = config.max_position_embeddings
         tokens, worst = max(self.max_tokens, longest), 0
-        # of sliding attention, blocks of the text are largest beside the shortest hypothesis
+        # with sliding attention, the text's blocks are largest when the hypothesis is shortest
         hypotheses = (1, longest) if self.attention == "sliding" else (1,)
         engine = int8_engine(streamed=bool(self.block)) if in_integers(self.precision) else False
         for pairs, hypothesis in itertools.product(range(1, MOST_PAIRS + 1), hypotheses):
@@ -126,10 +125,10 @@ class Setting:
 
 
 def streamed_bytes(config, precision):
-    """Bytes of weights that are in memory at once while layers are streamed.
+    """Return the bytes of weights that are in memory at once while layers are streamed.
 
-    In int8 a scale for each word as well, and the larger part of a layer once more: packed, as some processors need it.
-    It is counted on those that do not, so that a plan made on one machine holds on another.
+    In int8, each word has a scale. The feed-forward weights count twice: the "packed" engine needs a packed copy.
+    They count twice for "plain" too, so that a plan made on one machine holds on another.
     """
     extra = 4 * config.vocab_size if in_integers(precision) else 0
     if in_integers(precision) and int8_engine(streamed=True) != WIDENED:
@@ -138,8 +137,8 @@ def streamed_bytes(config, precision):
 
 
 def halved_bytes(config):
-    """Bytes beside those of a layer in 16 bits while it is streamed in fp32: where it is read to, a number has four
-    bytes, not two, and the part that computes stands there once more, in two."""
+    """Return the extra bytes while a layer stored in fp32 is streamed in 16 bits: the read buffers take four bytes a
+    number instead of two, and the part that computes has a copy in 16 bits."""
     hidden, wide = config.hidden_size, config.intermediate_size
     attention, feed_forward = 4 * hidden * (hidden + 1) + 2 * hidden, 2 * hidden * wide + wide + 3 * hidden
     return 2 * (attention + feed_forward) + 2 * max(attention, feed_forward)
@@ -153,8 +152,8 @@ def bytes_of_weights(config, precision):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is known of a checkpoint before its weights are loaded. `mapped`: the precision in which its embeddings
-    stay in their file, if any."""
+    """The facts about a checkpoint that are known before its weights are loaded. `mapped`: the precision in which the
+    embeddings stay in their file, if they do."""
 
     name: str
     config: object
@@ -164,13 +163,13 @@ class Subject:
     tokenizer: str
     mapped: str | None
     loaded: bool
-    streamed: int  # tokens of a block if its layers are streamed already
-    beside: int  # bytes in memory while weights are made from others: from loaded ones, or from a file of fewer bits
+    streamed: int  # tokens of a block if its layers are streamed already, else 0
+    beside: int  # extra bytes while weights are converted from loaded weights, or from a file with fewer bits
     stored: int  # bytes of its weights' file
-    totals: dict = field(default_factory=dict, repr=False, compare=False)  # of settings that were asked for
+    totals: dict = field(default_factory=dict, repr=False, compare=False)  # cache: total bytes of each setting
 
     def bill(self, setting):
-        """Predicted bytes of a setting by what takes them."""
+        """Return the predicted bytes of a setting, {purpose: bytes}."""
         bill = setting.bill(self.config, self.tokenizer)
         halved = not self.loaded and setting.precision in HALVES and setting.precision != self.precision
         widened = not self.loaded and self.beside and setting.precision == self.precision
@@ -191,18 +190,18 @@ class Subject:
 
     @property
     def max_tokens(self):
-        """Tokens of a batch if nobody says how many."""
+        """Default number of tokens of a batch."""
         return STREAMED[1][0] if self.streamed and in_integers(self.precision) else MAX_TOKENS
 
     @property
     def precisions(self):
-        """What it can be had in, its own first: bits do not come back, and what is streamed already stays as it is."""
+        """The precisions it can run in, its own first. Others must have fewer bits. A streamed one keeps its own."""
         bits = DTYPES[self.precision].itemsize
         made = [precision for precision, dtype in DTYPES.items() if dtype.itemsize < bits and not self.streamed]
         return [self.precision, *made]
 
     def check(self, chosen):
-        """Raise ValueError for a lever that was chosen by hand and cannot be pulled."""
+        """Raise ValueError if a lever chosen by hand is not possible for this checkpoint."""
         if chosen.precision not in (None, *self.precisions):
             what = f"layers that are streamed in {self.precision}" if self.streamed else f"what is in {self.precision}"
             raise ValueError(
@@ -223,7 +222,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Levers that were chosen by hand; None leaves one to the plan."""
+    """Levers that the user chose by hand. None leaves a lever to the plan."""
 
     precision: str | None = None
     attention: str | None = None
@@ -234,13 +233,13 @@ LEFT_TO_THE_PLAN = Chosen()
 
 
 class Plan:
-    """The levers that were chosen, and what they are predicted to take.
+    """The chosen setting and its predicted, expected and measured bytes.
 
-    `predicted` and `measured` are bytes that the process grows by, beyond what it held when the plan was made.
-    `predicted` is for the worst texts. `expected` is less where embeddings stay in their file: of those, only what the
-    tokens seen so far have touched counts. It is too low where the page cache holds the file in large pieces (see
-    `memory.evict`). `measured` is the highest seen, None where the system does not tell; in a
-    process that held more before, it is read after each batch, and misses what was let go by then.
+    All are growth of the process since the plan was made. `predicted` is for the worst texts. `expected` is lower if
+    embeddings stay in their file: then only the rows of tokens seen so far count. It is too low if the page cache
+    holds the file in large pieces (see `memory.evict`). `measured` is the peak, or None if the system does not report
+    it. If the process held more memory before the plan, `measured` is the largest value read after a batch; it misses
+    memory that was freed before the reading.
     """
 
     def __init__(self, subject, budget, setting, rejected, started=None):
@@ -250,7 +249,7 @@ class Plan:
 
     @property
     def bill(self):
-        """Predicted bytes by what takes them."""
+        """The predicted bytes, {purpose: bytes}."""
         return self.subject.bill(self.setting)
 
     @property
@@ -268,10 +267,10 @@ class Plan:
         return self.predicted - in_columns + min(in_columns, FAULT_AROUND_BYTES * len(windows))
 
     def look(self, ids):
-        """Note that these tokens came up, and how far the process has grown."""
+        """Record that these tokens occurred, and update `measured`."""
         self.seen[ids] = True
         if now := resident("self"):
-            # the kernel's own mark is exact, but of use only if it is higher than it was before
+            # the kernel's high-water mark is exact, but useful only if it rose since the start
             mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
             self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
 
@@ -288,16 +287,16 @@ class Plan:
 
 
 def in_columns(rows):
-    """{what: bytes} as lines, in MB below each other."""
+    """Format {purpose: bytes} as lines, with the bytes in MB as a column."""
     width = max(70, *map(len, rows))
     return "\n".join(f"{what:<{width}}{size / 1e6:>8.1f} MB" for what, size in rows.items())
 
 
 def settings_for(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
-    """The Settings to choose from, the fastest first; of these, the ones that have what was chosen by hand.
+    """Return the Settings to try, the fastest first. They all have the levers that were chosen by hand.
 
-    In order: SDPA, fewer tokens in a batch, fewer tokens in a chunk, and, from a folder, streamed layers with smaller
-    and smaller blocks. Then the same in int8. Sliding attention stays, because another would give other scores.
+    In order: eager if the checkpoint uses it, SDPA, fewer tokens in a batch, fewer tokens in a chunk and, from a
+    folder, streamed layers. Then the same in int8. Sliding attention stays, because others give other scores.
     """
     longest, chunk = subject.config.max_position_embeddings, subject.chunk
     lean = chosen.attention or ("sdpa" if subject.attention == "eager" else subject.attention)
@@ -323,8 +322,8 @@ def settings_for(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
 
 
 def setting_of(precision, attention, tokens, chunk, block=0, waiting=True):
-    """The Setting of these sizes. Streamed int8 gets chunks of 128 tokens at most: larger ones take more heap, for
-    their copies in int8, than the layers that are in memory."""
+    """Return the Setting of these sizes. Streamed int8 gets chunks of 128 tokens at most: larger chunks take more heap,
+    for their copies in int8, than the layers that are in memory."""
     if block and in_integers(precision):
         chunk = min(chunk, 128)
     return Setting(precision, attention, tokens, chunk, block, waiting)
@@ -337,11 +336,10 @@ def make(
     max_tokens: int | None = None,
     chosen: Chosen = LEFT_TO_THE_PLAN,
 ) -> Plan:
-    """The Plan for a checkpoint or the name of one: the first setting whose bill is within the budget.
+    """Return the Plan for a checkpoint or its name: the first setting whose predicted bytes fit the budget.
 
-    Raises ValueError when none is, naming the smallest budget that works and its levers, for a model on a GPU, and for
-    a lever that was chosen by hand and cannot be pulled.
-    """
+    Without a budget, it is the first setting. Raises ValueError if no setting fits (the message names the smallest
+    budget that works), for a model on a GPU, and for a lever chosen by hand that is not possible."""
     started = resident("self")
     subject = subject_of(checkpoint)
     subject.check(chosen)
@@ -357,7 +355,7 @@ def make(
 
 
 def subject_of(checkpoint):
-    """The Subject of a checkpoint, or of the name of one."""
+    """Return the Subject of a checkpoint or of its name."""
     beside, streamed, chunk = 0, 0, inference.CHUNK_TOKENS
     if not isinstance(checkpoint, Checkpoint):
         source = door.resolve(checkpoint)
@@ -365,13 +363,13 @@ def subject_of(checkpoint):
         form = format_of(config)
         precision, mapped = form.precision, form.embeddings or form.precision
         if form is FORMATS[0] and source.stored_bytes < bytes_of_weights(config, "fp32"):
-            mapped, beside = None, source.stored_bytes  # fewer bits in the file, widened while they are read
+            mapped, beside = None, source.stored_bytes  # the file has fewer bits; weights become fp32 when read
     else:
         model, name, folder = checkpoint.model, checkpoint.name, checkpoint.folder
         if model.device.type != "cpu":
             raise ValueError(f"memory_budget plans for the CPU, the model is on {model.device}: use max_tokens there")
         config, precision, attention = model.config, precision_of(checkpoint), model.config._attn_implementation
-        # it was loaded before, in whatever way; int8 is made beside it, a matrix at a time
+        # how it was loaded is unknown; the loaded weights stay while int8 is made from them, one matrix at a time
         mapped, beside = None, bytes_of_weights(config, precision) + 8 * config.vocab_size * config.hidden_size
         if isinstance(model, StreamedModel):
             beside, streamed = 0, model.block
@@ -383,7 +381,7 @@ def subject_of(checkpoint):
 
 
 def too_small(subject, budget, allowed, settings):
-    """The message that names the smallest budgets that work."""
+    """Return the error message that names the smallest budgets that work."""
     last_allowed, last = (min(some, key=subject.total) for some in (allowed, settings))
     ways = [f"the smallest that works is {rounded_up(subject.total(last_allowed))} ({last_allowed})"]
     if last != last_allowed:
@@ -392,12 +390,12 @@ def too_small(subject, budget, allowed, settings):
 
 
 def rounded_up(size):
-    """A size in MB that is not below what it stands for, so that it can be given as a budget."""
+    """Format a size in MB, rounded up, so that it is large enough as a budget."""
     return f"{math.ceil(size / 1e5) / 10:.1f} MB"
 
 
 def realise(plan, checkpoint):
-    """The Checkpoint that the plan is for, its levers pulled."""
+    """Return the Checkpoint with the plan's setting applied. With a budget, glibc keeps its heap small meanwhile."""
     with tight_heap() if plan.budget is not None else nullcontext():
         return pulled(plan, checkpoint)
 
@@ -409,7 +407,7 @@ def pulled(plan, checkpoint):
         if setting.precision != plan.subject.precision:
             options["dtype"] = DTYPES[setting.precision]
         if setting.block:
-            room = 8 * setting.block * plan.subject.config.hidden_size  # for all of them, filled up
+            room = 8 * setting.block * plan.subject.config.hidden_size  # bytes for all hidden states, rounded up
             return stream_layers(checkpoint, block=setting.block, waiting=room if setting.waiting else 0, **options)
         checkpoint = load(checkpoint, **options)
     elif setting.precision != precision_of(checkpoint):

@@ -1,6 +1,6 @@
-"""How charts look: one colour for each kind of byte and each engine, the same in every notebook; Chinese glyphs.
+"""The style of the notebooks' charts: a fixed colour for each kind of byte and each engine, and a Chinese font.
 
-The colours are Okabe and Ito's, told apart in colour blindness. Sizes and fonts stand in notebooks/matplotlibrc.
+The colours are Okabe and Ito's, distinct for colour-blind readers. Sizes and fonts are set in notebooks/matplotlibrc.
 """
 
 import itertools
@@ -21,11 +21,11 @@ BYTES = {
     "file-backed": "#999999",
 }
 ENGINES = {"ours": "#D55E00", "transformers": "#56B4E9", "ModelScope": "#000000"}
-CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the answer among the rest
+CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the best label, and all others
 
 
 def add_chinese_font():
-    """Make the font that mplfonts ships known to matplotlib; matplotlibrc names it."""
+    """Register mplfonts' Chinese font with matplotlib; matplotlibrc names it."""
     fonts = Path(find_spec("mplfonts").origin).parent / "fonts"
     font_manager.fontManager.addfont(fonts / "NotoSansCJKsc-Regular.otf")
 
@@ -34,7 +34,7 @@ add_chinese_font()
 
 
 def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> None:
-    """Horizontal bars of scores from 0 to 1, the best on top and in colour, each with its number."""
+    """Draw scores from 0 to 1 as horizontal bars with their numbers, the best on top and in colour."""
     order = sorted(range(len(labels)), key=lambda i: scores[i])
     bars = axes.barh([labels[i] for i in order], [scores[i] for i in order], color=OTHER)
     bars[-1].set_color(CHOSEN)
@@ -43,7 +43,7 @@ def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> No
 
 
 def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6) -> None:
-    """One horizontal bar a row, its kinds of byte side by side; `rows` is {name: {kind: bytes}}, kinds as in BYTES."""
+    """Draw a stacked horizontal bar for each row of {name: {kind: bytes}}; ValueError for a kind not in BYTES."""
     strange = {kind for sizes in rows.values() for kind in sizes} - BYTES.keys()
     if strange:
         raise ValueError(f"{', '.join(sorted(strange))}: no kind of byte; there are {', '.join(BYTES)}")
@@ -58,14 +58,14 @@ def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
-MARKERS = "sD^v<>PXphd8"  # of peers, whose points lie close to each other
+MARKERS = "sD^v<>PXphd8"  # for peers, whose points lie close together
 
 
 def frontier(axes: Axes, record: dict) -> None:
-    """Texts a second over process growth of each engine in a record of benchmarks/peers.py: ours named and joined where
-    nobody is better in both, peers by markers."""
+    """Plot texts per second over process growth in MB, for each engine in a record of benchmarks/peers.py. Ours have
+    names, peers have markers; a dotted line joins the engines of `best`."""
     points = {engine: (one["total"] / 1e6, one["texts_per_second"]) for engine, one in record["engines"].items()}
-    markers, heights = iter(MARKERS), itertools.cycle((7, -14))  # names above and below, or they would meet
+    markers, heights = iter(MARKERS), itertools.cycle((7, -14))  # names above and below in turn: no overlap
     for engine, place in points.items():
         if engine.startswith("ours"):
             axes.plot(*place, "o", color=ENGINES["ours"], markersize=9, zorder=3)
@@ -80,7 +80,7 @@ def frontier(axes: Axes, record: dict) -> None:
 
 
 def best(points):
-    """The names of points (memory, speed) that no other beats in one without losing in the other."""
+    """The names of the Pareto-optimal points (memory, speed): no other is at least as good in both and differs."""
     return [
         name for name, (size, speed) in points.items()
         if not any(x <= size and y >= speed and (x, y) != (size, speed) for x, y in points.values())

@@ -1,6 +1,6 @@
-"""Rows of files: lines, JSONL, CSV and Parquet; each a text to classify, or the reason why there is none.
+"""Read rows from text lines, JSONL, CSV and Parquet files: each row is a text to classify, or an error.
 
-Files are cut into parts that can be read by themselves, wherever rows begin, without reading what comes before.
+Files are cut into parts at row boundaries; a part can be read without reading what comes before it.
 """
 
 import csv
@@ -15,8 +15,8 @@ from zsc_utils._text import Row
 
 @dataclass(frozen=True)
 class Part:
-    """So many rows of one file: `first` is the place of its first row in the whole input, `row` in the file, both from
-    0; `start` is where to read, the byte in a file of lines, the row group in a Parquet file."""
+    """`count` consecutive rows of one file. The first row has position `first` in the whole input and `row` in the
+    file, both counted from 0. Reading begins at `start`: a byte offset, or a Parquet file's row group."""
 
     file: str
     first: int
@@ -26,7 +26,7 @@ class Part:
 
 
 def cut(files: Iterable[str], rows: int, text: str) -> Iterator[Part]:
-    """The Parts of these files, in order, of at most so many rows; raises ValueError for a file without that column."""
+    """Yield the Parts of the files in order, of at most `rows` rows; ValueError for a file without a column `text`."""
     first = 0
     for file in files:
         reader, row = READERS[Path(file).suffix](file), 0
@@ -37,7 +37,7 @@ def cut(files: Iterable[str], rows: int, text: str) -> Iterator[Part]:
 
 
 def read(part: Part, text: str) -> Iterator[Row]:
-    """The Row of each row in a part, `text` being the name of the column; `number` is that in the file."""
+    """Yield a Row for each row of a part; `text` names the column, and a Row's `number` counts from 1 in the file."""
     return READERS[Path(part.file).suffix](part.file).read(part, text)
 
 
@@ -45,19 +45,19 @@ def read(part: Part, text: str) -> Iterator[Row]:
 
 
 def read_line(number: int, raw: bytes, name: str | None = None) -> Row:
-    """The Row in the bytes of a line: a text or, with the `name` of a field, JSON."""
+    """The Row of a line's bytes: plain text, or JSON if the `name` of the text's field is given."""
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         record = text if name is None else json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:  # those of decoding and of JSON are ValueErrors
+    except (ValueError, RecursionError) as error:  # decoding and JSON errors are ValueErrors
         return Row(number, error=error)
     return read_record(number, record, name, "of this line")
 
 
 def read_record(number: int, record: object, name: str | None, where: str = "of this row") -> Row:
-    """The Row of a text, or of a dict with the text under `name` and perhaps an "id", which is kept.
+    """The Row of a text, or of a dict with the text under `name`; the dict's "id", if any, is kept.
 
-    Whether the text is one that can be classified is asked later, at the one door for texts.
+    The text itself is checked later, by `check_text`.
     """
     if not isinstance(record, dict):
         return Row(number, record, where=where)
@@ -65,24 +65,24 @@ def read_record(number: int, record: object, name: str | None, where: str = "of 
     try:
         if name not in record:
             raise ValueError(f"the record has no field {name!r}")
-        as_json(kept)  # raises for half a character
+        as_json(kept)  # raises for an unpaired surrogate
     except (ValueError, RecursionError) as error:
         return Row(number, error=error)
     return Row(number, record[name], kept=kept, where=where)
 
 
 def reason(error: Exception) -> str:
-    """Why a row has no result, in words: what was wrong with it, or the kind of error and what it said."""
+    """Why a row has no result: the message of a ValueError or TypeError; for other errors their type as well."""
     return str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
 
 
 def refuse(constant):
-    """NaN and its like, which Python reads and nobody else."""
+    """Raise ValueError for NaN and infinities, which Python's parser accepts but JSON does not."""
     raise ValueError(f"{constant} is no JSON")
 
 
 def as_json(result: dict) -> bytes:
-    """A result as a line of JSON."""
+    """A result as one line of JSON, in UTF-8."""
     return json.dumps(result, ensure_ascii=False).encode() + b"\n"
 
 
@@ -90,16 +90,16 @@ def as_json(result: dict) -> bytes:
 
 
 class JsonLines:
-    """Rows of a JSONL file, each a line with a string or an object."""
+    """Rows of a JSONL file: each line is a JSON string or object."""
 
     def __init__(self, file):
         self.file = file
 
     def check(self, name):
-        """Whether records have the field shows when they are read."""
+        """Check nothing: a record without the field gets its error when it is read."""
 
     def cut(self, rows):
-        """(start, count) of parts of so many rows."""
+        """Yield (byte offset, row count) of parts of at most `rows` rows."""
         with open(self.file, "rb") as lines:
             yield from spans(accumulated(lines), 0, rows)
 
@@ -111,7 +111,7 @@ class JsonLines:
 
 
 class Csv:
-    """Rows of a CSV file in UTF-8 with a header; a row may hold line breaks within quotes, a blank line is none."""
+    """Rows of a CSV file in UTF-8 with a header; quoted fields may hold line breaks, and blank lines are skipped."""
 
     def __init__(self, file):
         self.file = file
@@ -119,7 +119,7 @@ class Csv:
             fields, self.start = next(csv_rows(lines, 0), ([], 0))
         try:
             self.header = [decoded(name).removeprefix("\ufeff") for name in fields]
-        except (UnicodeDecodeError, TypeError) as error:  # TypeError: there is an error in place of fields
+        except (UnicodeDecodeError, TypeError) as error:  # TypeError: `fields` is a csv.Error
             raise ValueError(f"{file}: its first line names no columns in UTF-8 ({error})") from error
 
     def check(self, name):
@@ -185,7 +185,7 @@ READERS = {".jsonl": JsonLines, ".csv": Csv, ".parquet": Parquet}
 
 
 def spans(ends, start, rows):
-    """(start, count) of parts of so many rows, from the byte behind each row."""
+    """Yield (byte offset, row count) of parts of at most `rows` rows; `ends` gives the offset after each row."""
     count = 0
     for end in ends:
         count += 1
@@ -197,7 +197,7 @@ def spans(ends, start, rows):
 
 
 def accumulated(lines):
-    """The byte behind each line."""
+    """Yield the byte offset after each line."""
     end = 0
     for line in lines:
         end += len(line)
@@ -205,9 +205,9 @@ def accumulated(lines):
 
 
 def csv_rows(lines, end):
-    """(its fields or the csv.Error, the byte behind it) of each row, for lines that begin at byte `end`.
+    """Yield (fields or csv.Error, byte offset after the row) for each row; the first line begins at offset `end`.
 
-    Bytes are read as Latin-1, which has a character for each, so that a row that is no UTF-8 spoils no other.
+    Bytes are decoded as Latin-1, which never fails, so that a row with invalid UTF-8 does not affect other rows.
     """
 
     def fed():
@@ -229,11 +229,11 @@ def csv_rows(lines, end):
 
 
 def decoded(value):
-    """A field as it was meant, of one that was read as Latin-1."""
+    """Decode a field as UTF-8 that was read as Latin-1."""
     return value.encode("latin-1").decode("utf-8")
 
 
 def storable(record):
-    """A record of Parquet with an "id" that JSON knows; a date, for example, becomes its text."""
+    """A Parquet record whose "id" JSON can store; a date, for example, becomes a string."""
     kept = record.get("id")
     return record if kept is None or isinstance(kept, str | int) else record | {"id": str(kept)}

@@ -1,4 +1,4 @@
-"""Texts for lessons and tests: the committed test set, which no training ever saw."""
+"""Texts for notebooks and tests: the committed test sets, which were never used in training."""
 
 import json
 import random
@@ -7,18 +7,18 @@ from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
 TEST_SETS = ("topics_familiar", "topics_new", "reviews", "nli")
-# of long texts: what their one passage is about, and what stands around it
+# for long_texts: topics of the one passage that decides, and topics of the headlines around it
 PASSAGES = "财经 体育 科技 教育 汽车 美食 房产 军事 娱乐 法律".split()
 AROUND = "天气 考古 园艺 宠物 消防".split()
 
 
 def test_set(name: str) -> list[dict]:
-    """The records of a test set, a list of dicts.
+    """Return the records of a test set, a list of dicts.
 
-    "topics_familiar" and "topics_new": 312 headlines each, `text` and `topic` (12 topics; the new ones were never a
-    label in training). "reviews": 240 one-line reviews, `text`, `domain`, `polarity`, and `stated`, false where
-    satisfaction is only implied. "nli": 120, `text` with an `entailment`, a `neutral` and a `contradiction`.
-    Raises ValueError for another name.
+    "topics_familiar" and "topics_new": 312 headlines each, with `text` and `topic` (12 topics; the new ones were never
+    labels in training). "reviews": 240 one-line reviews, with `text`, `domain`, `polarity` and `stated`, which is false
+    if satisfaction is only implied. "nli": 120 records, each `text` with an `entailment`, a `neutral` and a
+    `contradiction`. Raises ValueError for another name.
     """
     if name not in TEST_SETS:
         raise ValueError(f"test set {name!r}: there are {', '.join(TEST_SETS)}")
@@ -26,19 +26,19 @@ def test_set(name: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-test_set.__test__ = False  # a name that pytest would take for a test of its own
+test_set.__test__ = False  # so that pytest does not collect it as a test
 
 
 def topics(records: Sequence[dict]) -> list[str]:
-    """The labels of a topic test set in the order of their first record."""
+    """The topics of a topic test set, in the order of their first records."""
     return list(dict.fromkeys(record["topic"] for record in records))
 
 
 def long_texts(count: int, characters: int) -> list[dict]:
-    """`count` texts of about so many characters whose answer lies in one passage, each a dict of `text` and `topic`.
+    """Make `count` texts of about `characters` characters whose topic is in one passage: dicts of `text` and `topic`.
 
-    Two headlines of one of the ten topics PASSAGES, which are the labels to choose from, stand somewhere among
-    headlines of other topics, AROUND, which are none of them. Put together from the test sets, the same ones each time.
+    The passage is two headlines of one of the ten topics in PASSAGES, which are the labels to choose from. Around it
+    are headlines of the topics in AROUND, which are not labels. They come from the test sets, the same on each call.
     """
     rng = random.Random(0)
     familiar, new = ([r for r in test_set(name) if r["topic"] in PASSAGES + AROUND] for name in TEST_SETS[:2])

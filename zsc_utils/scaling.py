@@ -1,9 +1,9 @@
-"""Many processes with a classifier in each: a dataset in, a folder of parts out, through Ray Data.
+"""Classify a dataset in many worker processes with Ray Data; the output is a folder with one file for each part.
 
-The same call runs on a laptop and on a cluster. The input is cut into parts of so many rows; one worker reads a part,
-classifies and writes it, and the part counts when its file is there, whole. So no row is lost and none comes twice,
-whoever dies: a part without a file is done again. Ray carries where parts begin, no texts and no results, so memory
-does not grow with the input. Weights in fp32 are memory-mapped, and workers of a machine share them in the page cache.
+The same call runs on a laptop and on a cluster. The input is cut into parts of at most `rows` rows. One worker reads,
+classifies and writes a part; its result file appears only when it is complete. A part without a result file is done
+again, so no row is lost or doubled if a process dies. Ray transfers the positions of parts, not texts or results, so
+memory does not grow with the input. Workers on one machine share memory-mapped fp32 weights in the page cache.
 """
 
 import glob
@@ -28,21 +28,21 @@ from zsc_utils.batching import PairTokenizer
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_room
 from zsc_utils.records import READERS, Part, as_json, cut, read, reason
 
-ROWS = 256  # of a part: what a worker that is killed has to do again, and how often the bar moves
-BLOCKS = 10_000  # of parts that Ray schedules one by one; of more, several together
-TOGETHER = 1_000  # results that Parquet gets at once
-TRIES = 3  # of a part whose worker dies
-OBJECT_STORE_BYTES = 100 * 10**6  # bytes of shared memory, of which the parts of a local run take next to nothing
-BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # datasets' readers skip names with _ or .
+ROWS = 256  # rows of a part: the work that a killed worker loses, and the step of the progress bar
+BLOCKS = 10_000  # blocks that Ray schedules, at most; with more parts, a block holds several
+TOGETHER = 1_000  # results that are written to a Parquet file at a time
+TRIES = 3  # attempts at a part whose worker dies
+OBJECT_STORE_BYTES = 100 * 10**6  # Ray's shared memory on a local run; the parts take very little of it
+BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # dataset readers skip names with _ or .
 
 
 @dataclass(frozen=True)
 class Done:
-    """What is in an output now: rows with a result (`good`) and without (`bad`), the `files` of results in the order of
-    the input, the file of `bad_rows` or None. Of the run that ended: rows that were there `before`, parts that were
-    `repeated` because a worker died, and by worker a dict with its `rows`, its `growth` (the most its process grew by
-    from loading the classifier on) and `proportional` (what it held in the end, pages that others hold too divided by
-    how many do), in bytes, None where the system tells none.
+    """The state of an output: rows with a result (`good`) and without (`bad`), result `files` in input order, and the
+    file of `bad_rows` or None. For this run: rows already done `before`, and parts `repeated` because a worker died.
+    `workers` has a dict for each worker: `rows`; `growth`, the most its process grew by, loading the classifier
+    included; and `proportional`, its memory at the end, each shared page divided by the number of processes that share
+    it. Both are in bytes, or None where the system does not report them.
     """
 
     good: int
@@ -74,22 +74,22 @@ def classify_dataset(
     address: str | None = None,
     progress: bool = True,
 ) -> Done:
-    """Classify every row of JSONL, CSV or Parquet files in several processes, of a machine or a cluster: a Done.
+    """Classify every row of JSONL, CSV or Parquet files in several processes, on one machine or a cluster: a Done.
 
-    `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. `output` is a folder: a
-    file for each part, in `format` "jsonl" or "parquet", with {"position", "sequence", "labels", "scores"} a row, and
-    the row's "id" if it has one; `position` counts the rows of the whole input from 0. Rows without an answer go to
-    _bad_rows.jsonl: position, file, the row in it from 1, and the reason. Called again, it goes on with what is not
-    written yet, however it was broken off.
+    `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. The folder `output` gets
+    a file for each part, in `format` "jsonl" or "parquet". A row is {"position", "sequence", "labels", "scores"}, and
+    "id" if the input has one; `position` counts from 0 over the whole input. Rows without a result go to
+    _bad_rows.jsonl, with position, file, row in the file (from 1) and reason. After an interruption, the same call
+    continues with the parts that are not written yet.
 
-    `workers` (as many as the cluster has CPUs, if not given) each have a classifier under a `memory_budget` of their
-    own. `checkpoint` and the levers are those of ZeroShotClassifier. `rows` of a part are what is lost when a worker is
-    killed; take more of them for many millions. `address`: of a Ray cluster, all of whose machines see the files and
-    the checkpoint at the same place; without one, and if none runs already, a local one is started and stopped.
+    Each of the `workers` (default: one for each CPU of the cluster) has a classifier with its own `memory_budget`.
+    `checkpoint` and the levers are those of ZeroShotClassifier. A part has at most `rows` rows, which are done again if
+    a worker is killed; give more for many millions of rows. `address` is that of a Ray cluster whose machines all find
+    files and checkpoint at the same paths (default: a running Ray, or RAY_ADDRESS, or a local one for this call).
 
-    Raises ValueError or TypeError, before anything runs, for what has no answer: no file, no such column, labels, a
-    budget that is too small, an `output` begun with other settings. Raises OSError when results cannot be written, as
-    on a full disk, and when the worker of a part died again and again; what is written stays.
+    Raises ValueError or TypeError before anything runs: for a missing file or column, invalid labels, a budget that is
+    too small, or an `output` begun with other settings. Raises OSError if results cannot be written, as on a full disk,
+    or if a part's worker died three times; RuntimeError if Ray fails. What is written stays.
     """
     import_ray()
     labels = check_labels(labels)
@@ -119,7 +119,7 @@ def classify_dataset(
     with tqdm(total=before + sum(part.count for part in waiting), initial=before, desc="classify", unit=" rows",
               disable=not progress) as bar:  # fmt: skip
         try:
-            # closed at once when something goes wrong, or workers would go on
+            # on an error, close the generator at once, or workers would go on
             with closing(through_ray(waiting, model, work | {"output": str(output)}, workers, address)) as reports:
                 for report in reports:
                     run.count(report)
@@ -130,7 +130,7 @@ def classify_dataset(
 
 
 def checked(checkpoint, hypotheses):
-    """A checkpoint's name as every process finds it; raises for none, and for labels that leave no room for a text."""
+    """A name that every process can load; raises if `checkpoint` is no name, or a label leaves no room for a text."""
     if not isinstance(checkpoint, str | os.PathLike):
         raise TypeError(f"checkpoint {checkpoint!r}: give the name of one, which every worker can load")
     source = door.resolve(checkpoint)
@@ -143,7 +143,7 @@ def checked(checkpoint, hypotheses):
 
 
 def files_of(source):
-    """The files behind a file, a folder, a glob or a list of these, in order; raises where there are none."""
+    """The files of a file, folder or glob, or a list of these, in order; ValueError for none, or another file type."""
     if isinstance(source, list | tuple):
         return [file for one in source for file in files_of(one)]
     path = Path(source).expanduser()
@@ -160,12 +160,12 @@ def files_of(source):
 
 
 def stamps(files):
-    """What tells that files are still the same: name, bytes and time of the last change of each."""
+    """[name, size in bytes, modification time in ns] of each file, to detect changes."""
     return [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
 
 
 def prepare(output, settings):
-    """Make the output's folder, or check that the one that is there was begun with the same settings."""
+    """Create the output folder, or check that an existing one was begun with the same settings; else ValueError."""
     told = output / HIDDEN / SETTINGS
     if output.exists() and not output.is_dir():
         raise ValueError(f"output {output} is a file: name a folder")
@@ -190,8 +190,8 @@ def prepare(output, settings):
 
 @contextmanager
 def whole_file(file, folder):
-    """A file to write to, which is there whole or not at all, whenever the process or the machine dies; meanwhile it is
-    in `folder`, where no reader looks."""
+    """Yield a binary file that is written atomically: it stays in `folder`, which readers skip, and is renamed to
+    `file` when complete, so that a crash of the process or machine leaves no partial file."""
     unfinished = folder / f"{file.name}.{os.getpid()}.tmp"
     try:
         with open(unfinished, "wb") as target:
@@ -213,7 +213,7 @@ def bad_file(output, part):
 
 
 def counted_try(output, part):
-    """How often a part was begun, now included; raises after too many, for Ray brings workers back for ever."""
+    """Count an attempt at a part and return the count; raises after TRIES, because Ray restarts workers for ever."""
     with open(output / HIDDEN / f"part-{part.first:012}.tries", "ab") as file:
         file.write(b".")
         if file.tell() > TRIES:
@@ -222,14 +222,14 @@ def counted_try(output, part):
 
 
 def tidy(output):
-    """Remove what workers began, and how often."""
+    """Remove unfinished files and counts of attempts."""
     for file in (output / HIDDEN).iterdir():
         if file.suffix in (".tmp", ".tries"):
             file.unlink(missing_ok=True)
 
 
 def summary(output, parts, format, before, run):
-    """Collect the bad rows in one file, and count: the Done."""
+    """Collect the bad rows in one file, count rows, and return the Done."""
     bad = 0
     with whole_file(output / BAD, output / HIDDEN) as target:
         for part in parts:
@@ -244,7 +244,7 @@ def summary(output, parts, format, before, run):
 
 
 class Run:
-    """What a call did, counted as its parts are finished."""
+    """Counts of one call of `classify_dataset`, updated with each finished part."""
 
     def __init__(self):
         self.repeated, self.workers = 0, {}
@@ -261,7 +261,7 @@ class Run:
 
 
 class Worker:
-    """In a process of its own: a classifier, and parts that it reads, classifies and writes."""
+    """A classifier in its own process, which reads, classifies and writes parts."""
 
     def __init__(self, model, work, threads):
         torch.set_num_threads(threads)
@@ -269,10 +269,10 @@ class Worker:
         self.classify = ZeroShotClassifier(**model, precision=work["precision"])
 
     def __call__(self, part):
-        """Do a part; returns what came of it, an error in writing included, as a row of Ray's."""
+        """Process a part; returns a report as a row for Ray, in which "error" holds an OSError's message."""
         part = Part(**part)
         report = {"rows": part.count, "tries": 0, "error": "", "warning": "", "worker": f"{node()}-{os.getpid()}"}
-        if not result_file(self.output, part, self.work["format"]).exists():  # there when a task is repeated
+        if not result_file(self.output, part, self.work["format"]).exists():  # it exists if Ray repeats a task
             try:
                 report["tries"] = counted_try(self.output, part)
                 with warnings.catch_warnings(record=True) as caught:
@@ -284,7 +284,7 @@ class Worker:
         return report | {"growth": self.classify.plan.measured, "proportional": memory.proportional("self")}
 
     def write(self, part):
-        """The bad rows are renamed first: the part counts as soon as the file of its results is there."""
+        """Write a part's results and bad rows. The result file is renamed last, because it marks the part as done."""
         format, hidden, bad_rows = self.work["format"], self.output / HIDDEN, bad_file(self.output, part)
         with (
             whole_file(result_file(self.output, part, format), hidden) as target,
@@ -301,7 +301,7 @@ class Worker:
             bad_rows.unlink()
 
     def answers(self, part):
-        """(row, its answer) of a part, in order."""
+        """Yield (row, its result or error) of a part, in order; OSError if the file's number of rows has changed."""
         work, count = self.work, 0
         options = {"multi_label": work["multi_label"], "long_texts": work["long_texts"]}
         rows = read(part, work["text"])
@@ -313,7 +313,7 @@ class Worker:
 
 
 class JsonLinesFile:
-    """Results as lines of JSON."""
+    """Writes results as lines of JSON."""
 
     def __init__(self, target):
         self.target = target
@@ -329,7 +329,7 @@ class JsonLinesFile:
 
 
 class ParquetFile:
-    """Results as Parquet, so many at a time; of all files, the columns are the same."""
+    """Writes results as Parquet, TOGETHER rows at a time; all files have the same columns."""
 
     def __init__(self, target):
         import pyarrow
@@ -366,7 +366,7 @@ FORMAT = {"jsonl": JsonLinesFile, "parquet": ParquetFile}
 
 
 def node():
-    """The machine's name within the cluster."""
+    """The first 8 characters of this machine's node id in the Ray cluster."""
     import ray
 
     return ray.get_runtime_context().get_node_id()[:8]
@@ -376,7 +376,7 @@ def node():
 
 
 def through_ray(parts, model, work, workers, address):
-    """What came of each part, as workers finish them."""
+    """Yield the report of each part, as workers finish it."""
     if not parts:
         return
     ray = import_ray()
@@ -400,7 +400,7 @@ def through_ray(parts, model, work, workers, address):
 
 
 def import_ray():
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage data is sent
     try:
         import ray.data
     except ImportError as error:
@@ -410,7 +410,7 @@ def import_ray():
 
 @contextmanager
 def cluster(address=None):
-    """Ray as it runs already, or at an address, or else of this machine alone, for as long as it is needed."""
+    """Inside the with block, use a running Ray, or the one at `address` or RAY_ADDRESS, or start a local one."""
     ray = import_ray()
     started = not ray.is_initialized()
     if address and not started:
@@ -423,7 +423,7 @@ def cluster(address=None):
         with quiet_core():
             ray.init(address or "local", log_to_driver=False, logging_level="error", **({} if address else local))
     context = ray.data.DataContext.get_current()
-    shown, context.enable_progress_bars = context.enable_progress_bars, False  # there is one already
+    shown, context.enable_progress_bars = context.enable_progress_bars, False  # we show our own
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -438,8 +438,8 @@ def cluster(address=None):
 
 @contextmanager
 def quiet_core():
-    """Start Ray so that its C++ core writes nothing on stderr: a line about each worker, and one that says that it will
-    write no more, which no option keeps back. What goes wrong is raised all the same."""
+    """Inside the with block, discard stderr while Ray starts: its C++ core writes messages there that no option turns
+    off, such as one for each worker. Errors are still raised."""
     kept, name = os.dup(2), "RAY_BACKEND_LOG_LEVEL"
     given = os.environ.get(name)
     os.environ.setdefault(name, "fatal")

@@ -10,11 +10,11 @@ from transformers import BertForSequenceClassification
 
 from zsc_utils import inference
 from zsc_utils import plan as planning
+from zsc_utils._tensors import has_foreign_hooks
 from zsc_utils._types import Attention, Name, Precision, Size
 from zsc_utils.attention import use
 from zsc_utils.batching import Batch, PairTokenizer, TokenBudget
 from zsc_utils.checkpoint import Checkpoint, resolve
-from zsc_utils.memory import has_foreign_hooks
 from zsc_utils.offloading import StreamedModel, block_logits
 from zsc_utils.quantization import precision_of, quantize
 
