@@ -48,7 +48,7 @@ def dispatch(
                 device_map="auto" if max_memory or torch.cuda.is_available() else whole,
                 max_memory=max_memory,
                 no_split_module_classes=["BertLayer"],
-                offload_folder=str(offload_folder or spare.name),
+                offload_folder=str(offload_folder or (spare and spare.name)),
                 dtype=dtype,
             )
     except SafetensorError as error:  # its message: device disk is invalid

@@ -29,7 +29,7 @@ from zsc_utils.memory import parameters
 ROWS_AT_A_TIME = 256  # of a matrix that is made int8 while it is read
 
 
-def rows_to_int8(matrix):
+def rows_to_int8(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(int8 matrix, fp32 scale a row): the largest number of a row becomes 127 or -127."""
     scale = (matrix.abs().amax(1) / 127).clamp_min(1e-12)
     return (matrix / scale[:, None]).round().to(torch.int8), scale
@@ -88,7 +88,7 @@ class Int8Linear(Module):
         return {"weight": self.rows(), "weight.scale": self.scale, "bias": self.bias}
 
 
-def tokens_to_int8(x, block=256):
+def tokens_to_int8(x: torch.Tensor, block: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
     """Activations (..., in) as int8, and an fp32 scale a token: x is whole * scale.
 
     Some tokens at a time, so that what lies between is small.

@@ -170,7 +170,7 @@ def proportional(pid: int | str) -> int | None:
         smaps = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return None
-    return int(re.search(r"^Pss:\s+(\d+) kB", smaps, re.M)[1]) * 1024
+    return int(re.findall(r"^Pss:\s+(\d+) kB", smaps, re.M)[0]) * 1024
 
 
 def evict(file: str | os.PathLike) -> None:

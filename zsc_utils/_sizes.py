@@ -15,13 +15,12 @@ def parse_size(size: Size) -> int:
     """
     if isinstance(size, bool) or not isinstance(size, int | str):
         raise TypeError(f'size {size!r}: give a string such as "300MB" or a whole number of bytes')
-    count = size
-    if isinstance(size, str):
-        match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([kmgt]?i?b)?\s*", size, re.IGNORECASE)
-        unit = (match.group(2) or "B").upper() if match else None
-        if unit not in UNITS:
-            raise ValueError(f'size {size!r} is not a size: write it as "300MB", "1.5GB" or "64MiB"')
-        count = round(float(match.group(1).replace("_", "")) * UNITS[unit])
+    if isinstance(size, int):
+        count = size
+    elif match := re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([kmgt]?i?b)?\s*", size, re.IGNORECASE):
+        count = round(float(match.group(1).replace("_", "")) * UNITS[(match.group(2) or "B").upper()])
+    else:
+        raise ValueError(f'size {size!r} is not a size: write it as "300MB", "1.5GB" or "64MiB"')
     if count < 1:
         raise ValueError(f"size {size!r}: a size is at least one byte")
     return count

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 DEFAULT_TEMPLATE = "{}"  # the label alone is the hypothesis
 
@@ -23,7 +24,7 @@ class Row:
     number: int
     text: object = None
     error: Exception | None = None
-    labels: object = None
+    labels: Any = None
     kept: dict = field(default_factory=dict)
     where: str = ""
 

@@ -1,14 +1,14 @@
-"""Pairs of text and hypothesis: joined, sorted into batches under a budget of tokens, halved when memory runs out.
+"""Join (text, hypothesis) pairs, sort them into batches under a token budget, halve batches when memory runs out.
 
-Nothing here needs torch: what multiplies takes a Batch, and returns its logits.
+This module runs without torch: an Engine takes a Batch and returns its logits.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-LONG_WORD = 128  # characters; BERT's tokenizer makes [UNK] of words over 100
+LONG_WORD = 128  # characters; BERT's tokenizer turns words of more than 100 characters into [UNK]
 
 # ----------------------------------------------------------------------------------------------------------- tokenizer
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a tokenizer puts around a pair, as (id, token type): `before` the text, `between`, `after` the hypothesis;
-    and the token types of the two."""
+    """The special tokens of a pair, as tuples of (id, token type): `before` the text, `between` the text and the
+    hypothesis, `after` the hypothesis. `text_type` and `hypothesis_type` are the token types of the two sides."""
 
     before: tuple
     between: tuple
@@ -40,9 +40,9 @@ class Frame:
 
 
 class PairTokenizer:
-    """What makes tokens of texts and hypotheses: a `tokenizers.Tokenizer`, its Frame, and the `longest` pair in tokens.
+    """Tokenizes texts and hypotheses with a `tokenizers.Tokenizer`. `longest` is the maximum tokens of a pair.
 
-    `of` takes it out of a tokenizer of transformers, which is a coat around one.
+    `of` makes one from a fast tokenizer of transformers, which wraps a `tokenizers.Tokenizer`.
     """
 
     def __init__(self, backend: Tokenizer, longest: int):
@@ -56,7 +56,7 @@ class PairTokenizer:
         return cls(tokenizer.backend_tokenizer, tokenizer.model_max_length)
 
     def found_frame(self):
-        """The Frame, found by asking for a pair."""
+        """Return the Frame, found by encoding a test pair."""
         probe = self.encoded("一", "一", add_special_tokens=True)
         tokens = list(zip(probe.ids, probe.type_ids, probe.sequence_ids))
         text, hypothesis = ([i for i, (_, _, part) in enumerate(tokens) if part == side] for side in (0, 1))
@@ -70,28 +70,28 @@ class PairTokenizer:
         )
 
     def encoded(self, *strings, add_special_tokens=False):
-        """The library's Encoding of a string or a pair, whole: who used the tokenizer before may have had it cut."""
+        """Return the Encoding of a string or pair, without truncation or padding, which earlier code may have set."""
         if self.backend.truncation is not None:
             self.backend.no_truncation()
         if self.backend.padding is not None:
             self.backend.no_padding()
         return self.backend.encode(*strings, add_special_tokens=add_special_tokens)
 
-    def tokens(self, string: str, longest: float = math.inf) -> Tokens:
-        """The tokens of a string, at most `longest`; then of a book only the beginning is looked at."""
+    def tokens(self, string: str, longest: int = sys.maxsize) -> Tokens:
+        """Return the tokens of a string, at most `longest`; of a very long string, only the beginning is encoded."""
         characters = min(4 * longest, len(string))
         while True:
             whole = characters >= len(string)
             found = self.encoded(string if whole else string[:characters])
             ids = found.ids
-            if not whole:  # what is near the cut may be part of a word, and other tokens than the word is
+            if not whole:  # drop tokens near the cut: a word that is cut in two gives other tokens than the whole word
                 ids = [token for token, (_, end) in zip(ids, found.offsets) if end <= characters - LONG_WORD]
             if whole or len(ids) >= longest:
                 return tuple(ids[: min(longest, len(ids))])
             characters *= 4
 
     def each(self, strings: Iterable[str | Tokens]) -> dict[str | Tokens, Tokens]:
-        """{string: its tokens}, each string tokenised once, no further than the model reads."""
+        """Return {string: its tokens}, at most `self.longest` each; each string is tokenized once."""
         return {
             string: self.tokens(string, self.longest) if isinstance(string, str) else string
             for string in dict.fromkeys(strings)
@@ -105,8 +105,8 @@ class PairTokenizer:
 
 
 class Batch(NamedTuple):
-    """Pairs one behind the other, without padding: `ids` and token `types`, both (tokens,) int64; and `groups`, (pairs,
-    length) of neighbours that are of one length."""
+    """Concatenated pairs, without padding. `ids` and token `types` are (tokens,) int64. `groups` lists (pairs, length)
+    for each run of neighbouring pairs with the same length in tokens."""
 
     ids: np.ndarray
     types: np.ndarray
@@ -114,12 +114,12 @@ class Batch(NamedTuple):
 
 
 class Pairs:
-    """(text, hypothesis) pairs as token ids: each text and each hypothesis tokenised once, identical pairs kept once.
+    """(text, hypothesis) pairs as token ids: each string is tokenized once, and identical pairs are stored once.
 
-    Each side is a string, or a tuple of ids if it was tokenised before. `ids` lists the pairs that are different,
-    each as (ids of the text, ids of the hypothesis); `lengths` their tokens, special ones included; `position[i]` says
-    which of them the i-th given pair is. A text too long for the model is cut at its end, never the hypothesis, which
-    the caller has made sure leaves room.
+    Each side is a string, or a tuple of ids if it is tokenized already. `ids` lists the distinct pairs as (ids of the
+    text, ids of the hypothesis). `lengths` are their tokens, special tokens included. `position[i]` is the index in
+    `ids` of the i-th given pair. A text that is too long for the model is cut at its end. The hypothesis is never cut:
+    the caller has checked that it leaves room for a text.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Pairs:
         return len(self.ids)
 
     def first_cut(self):
-        """The first pair that is cut, in words, or None."""
+        """Return a description of the first pair that is cut, or None."""
         cut = (number for number, ids in enumerate(self.ids) if self.whole_length(*ids) > self.longest)
         return next(map(self.describe, cut), None)
 
@@ -149,28 +149,28 @@ class Pairs:
         return len(self.frame) + len(text) + len(hypothesis)
 
     def describe(self, number):
-        """The pair with this number in words, for errors."""
+        """Return a description of the pair with this number, for error messages."""
         text, hypothesis = (
             self.tokenizer.decode(ids[:20]).replace(" ", "") + "…" * (len(ids) > 20) for ids in self.ids[number]
         )
         return f"the pair of text {text!r} and hypothesis {hypothesis!r} ({self.lengths[number]} tokens)"
 
     def batch(self, numbers: Sequence[int]) -> Batch:
-        """The Batch of these pairs, in that order."""
+        """Return the Batch of the pairs with these numbers, in this order."""
         joined = [pair for number in numbers for pair in self.joined(number)]
         ids, types = np.ascontiguousarray(np.array(joined, np.int64).T)
         lengths = groupby(self.lengths[number] for number in numbers)
         return Batch(ids, types, [(len(list(same)), length) for length, same in lengths])
 
     def tensors(self, numbers: Sequence[int]) -> "tuple[torch.Tensor, torch.Tensor, Groups]":
-        """(ids, token types, groups) of these pairs, as `inference.logits` takes them."""
-        import torch  # only here: for who calls torch by hand
+        """Return (ids, token types, groups) of these pairs as torch tensors, the input of `inference.logits`."""
+        import torch  # imported only here: classifiers do not call this method
 
         ids, types, groups = self.batch(numbers)
         return torch.from_numpy(ids), torch.from_numpy(types), groups
 
     def joined(self, number):
-        """The pair as a list of (id, token type)."""
+        """Return the pair as a list of (id, token type)."""
         (text, hypothesis), frame = self.ids[number], self.frame
         text = text[: self.longest - len(frame) - len(hypothesis)]
         return [
@@ -181,10 +181,10 @@ class Pairs:
 
 
 def windows(ids: Sequence[int], room: int, overlap: int | None = None) -> list[Tokens]:
-    """`ids` of a long text in windows of `room` tokens that overlap by `overlap` (default: a quarter), as tuples.
+    """Split `ids` of a long text into tuples of `room` tokens that overlap by `overlap` tokens (default: a quarter).
 
-    Every token is in one; the last window is moved back so that it is full. Raises ValueError for an overlap that
-    leaves no way forward.
+    Each token is in at least one window. The last window is moved back so that it is full. Raises ValueError if
+    `overlap` is negative or not less than `room`.
     """
     overlap = room // 4 if overlap is None else overlap
     if not 0 <= overlap < room:
@@ -198,26 +198,27 @@ def windows(ids: Sequence[int], room: int, overlap: int | None = None) -> list[T
 
 
 def bucket(length: int) -> int:
-    """The next length with at most four bits after its first: 16 lengths between a power of two and the next.
+    """Return `length` rounded up to five significant bits: 16 different lengths from one power of two to the next.
 
-    Whoever pads to it meets few shapes, so that a library's caches of kernels stay small, for a sixteenth more at most.
+    Padding to these lengths gives few shapes, so a library's kernel caches stay small. It adds at most 1/16 tokens.
     """
     step = 1 << max(0, length.bit_length() - 5)
     return -(-length // step) * step
 
 
 def token_budget_batches(lengths: Sequence[int], max_tokens: int, *, padded: bool = True) -> list[list[int]]:
-    """Lists of indices into `lengths`, each index once, longest first: batches of at most `max_tokens` tokens.
+    """Return batches of at most `max_tokens` tokens: lists of indices into `lengths`, each index once, longest first.
 
-    `padded`: for models that pad a batch to its longest. Then padding counts, batches are measured at a `bucket`, and a
-    pair under three quarters of a batch's longest begins another. What is longer than the budget is alone in its batch.
-    Raises ValueError for a budget or a length that is no whole number over 0.
+    `padded` is for models that pad a batch to its longest pair. Then padding counts, and each pair counts as the
+    batch's longest rounded up by `bucket`. A pair shorter than 3/4 of that length starts a new batch. A pair longer
+    than `max_tokens` is alone in its batch. Raises ValueError if a value is not a whole number of 1 or more.
     """
     for name, value in [("max_tokens", max_tokens), *(("length", length) for length in lengths)]:
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} {value!r}: give a whole number, 1 or more")
-    max_tokens, lengths = int(max_tokens), [int(length) for length in lengths]  # numpy's have no bit_length
-    batches, tokens, longest = [], 0, 0
+    max_tokens, lengths = int(max_tokens), [int(length) for length in lengths]  # bucket needs int.bit_length
+    batches: list[list[int]] = []
+    tokens = longest = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         tokens += longest if padded else lengths[index]
         if not batches or tokens > max_tokens or (padded and lengths[index] < 0.75 * longest):
@@ -228,7 +229,7 @@ def token_budget_batches(lengths: Sequence[int], max_tokens: int, *, padded: boo
 
 
 def padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
-    """The share of tokens that is padding, from 0 to 1, when each batch is padded to its longest."""
+    """Return the share of tokens that are padding, from 0 to 1, if each batch is padded to its longest pair."""
     slots = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     return 1 - sum(lengths) / slots
 
@@ -238,24 +239,33 @@ def padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
 
 @dataclass
 class TokenBudget:
-    """The most tokens of a batch, and of a block of batches that pass the layers together, 0 where each goes alone;
-    both are lowered for good when memory ran out below them."""
+    """Maximum tokens of a batch (`max_tokens`) and of a `block` of batches that pass each layer together (0: each
+    batch is alone). If memory runs out, the limit is lowered permanently."""
 
     max_tokens: int
     block: int = 0
 
 
 class Engine(Protocol):
-    """What a classifier asks of whoever multiplies; all that comes before and after needs no torch."""
+    """The interface between a classifier, which needs no torch, and the code that computes logits."""
 
-    tokenizer: PairTokenizer
-    classes: int  # columns of the logits, of which two are asked for:
-    entailment_id: int
-    contradiction_id: int
     budget: TokenBudget
 
+    @property
+    def tokenizer(self) -> PairTokenizer: ...
+    @property
+    def classes(self) -> int: ...  # columns of the logits; the classifier uses these two:
+    @property
+    def entailment_id(self) -> int: ...
+    @property
+    def contradiction_id(self) -> int: ...
+    @property
+    def checkpoint(self) -> Any: ...
+    @property
+    def plan(self) -> Any: ...
+
     def logits(self, block: Sequence[Batch]) -> list[np.ndarray]:
-        """Logits (pairs, classes), float32, of each Batch; MemoryError when memory runs out, with nothing held."""
+        """Return logits (pairs, classes), float32, of each Batch. Raises MemoryError, with all tensors freed."""
         ...
 
 
@@ -266,14 +276,15 @@ def run(
     forward: Callable[[list[list[int]]], list[np.ndarray]],
     progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, dict[int, MemoryError]]:
-    """`forward(batches)` over all pairs in unpadded batches under a TokenBudget: (rows, errors).
+    """Call `forward` on all pairs, in unpadded batches under a TokenBudget, and return (rows, errors).
 
-    `forward` takes a block, a list of lists of pair numbers, and returns (pairs, classes) for each; `rows`
-    (len(pairs), classes) holds all of it. When it raises MemoryError, a block is halved first, then the batch, what is
-    done is kept, and `budget` is lowered. `errors` {number: MemoryError} has the pairs that do not fit even alone;
-    their rows are NaN. `progress` is told how many pairs each block has finished.
+    `forward` takes a block (a list of batches, each a list of pair numbers) and returns an array (pairs, classes) for
+    each batch. `rows` (len(pairs), classes) holds all results. If `forward` raises MemoryError, first the block is
+    halved, then the batch; finished results are kept and `budget` is lowered. `errors` {number: MemoryError} holds
+    pairs that do not fit alone; their rows are NaN. `progress` gets the number of pairs that each block has finished.
     """
-    rows, errors = np.full((len(pairs), classes), np.nan, np.float32), {}
+    rows: np.ndarray = np.full((len(pairs), classes), np.nan, np.float32)
+    errors: dict[int, MemoryError] = {}
     waiting = token_budget_batches(pairs.lengths, budget.max_tokens, padded=False)[::-1]
     while waiting:
         block = next_block(waiting, pairs.lengths, budget)
@@ -299,7 +310,7 @@ def run(
 
 
 def attempt(forward, block):
-    """(what `forward(block)` returns, None), or (None, what the error said) when memory ran out."""
+    """Return (result of `forward(block)`, None), or (None, the error's message) if memory ran out."""
     try:
         return forward(block), None
     except MemoryError as error:
@@ -307,8 +318,8 @@ def attempt(forward, block):
 
 
 def next_block(waiting, lengths, budget):
-    """Batches from the end of `waiting`, as many as the block may hold, at least one; halved where the budget is lower
-    by now."""
+    """Remove batches from the end of `waiting` and return as many as fit into a block, at least one. A batch that is
+    now over the budget is halved."""
 
     def tokens(batch):
         return sum(lengths[number] for number in batch)

@@ -1,7 +1,7 @@
-"""The one door for weights and tokenizers: a name goes in, a `Checkpoint` comes out.
+"""Load weights and tokenizers: all code that needs a checkpoint gets it here, as a `Checkpoint`, by its name.
 
-Whatever lies behind the name - ModelScope's hub, a folder in ModelScope's or in transformers' format, the bundled
-`mini`, the generated `base-shape` - is checked before it is read, and read without running code from it.
+The name can be a ModelScope id, a folder in ModelScope's or transformers' format, the bundled `mini`, or the generated
+`base-shape`. Files are checked before they are read, and no code in them is run.
 """
 
 import copy
@@ -31,28 +31,28 @@ from zsc_utils.formats import DTYPES, FORMATS, format_of, made_of_any
 
 BUNDLED = Path(__file__).parent / "data" / "mini"
 LOADED_ATTENTIONS = ("sdpa", "eager")
-CACHE_VERSION = "2"  # counts up when what lies in the cache is made otherwise
+CACHE_VERSION = "2"  # increase it when cache entries are made in a different way
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-# the classes of ModelScope's zero-shot checkpoints, for folders that do not say
+# classes of ModelScope's zero-shot checkpoints, for folders that do not state their classes
 LABEL_IDS = {"entailment": 0, "neutral": 1, "contradiction": 2}
-# What is taken from config.json. StructBERT's adv_* settings belong to training; others, such as is_decoder, would make
-# another model of it.
+# Keys that are read from config.json. All others are ignored: StructBERT's adv_* settings are for training, and keys
+# such as is_decoder would change the model.
 CONFIG_KEYS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
     "layer_norm_eps", "initializer_range", "pad_token_id", "num_labels", "id2label", "label2id",
-    "kept_layers", "kept_of",  # of a model that attention.shrink has cut from another
+    "kept_layers", "kept_of",  # set by attention.shrink, which removes layers
 )  # fmt: skip
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says when a disk has no room
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of the system when a disk has no room
 ROOM = "free some, or set XDG_CACHE_HOME to a folder on a larger disk"
 OFFLINE = 'Offline there are "mini" (bundled, trained) and "base-shape" (StructBERT\'s shape, random weights).'
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with all that belongs to it; levers take one and return a new one.
+    """A model with its tokenizer and class ids. Functions such as `quantize` take a Checkpoint and return a new one.
 
-    `entailment_id` and `contradiction_id` are columns of the model's logits; `folder` is where the files lie.
+    `entailment_id` and `contradiction_id` are columns of the model's logits. `folder` holds the files.
     """
 
     model: BertForSequenceClassification
@@ -73,9 +73,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint that was found and looked at, before a weight of it is read: what `resolve` returns.
+    """A checkpoint that is found and checked, but whose weights are not read yet; `resolve` returns it.
 
-    `folder` holds files that a reader knows, `stored_bytes` are those of its weights.
+    `folder` holds files in one of FORMATS. `stored_bytes` is the size of the weights in bytes.
     """
 
     name: str
@@ -85,21 +85,21 @@ class Source:
 
 
 def load(name: Name | Source, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> Checkpoint:
-    """Open a checkpoint by name, in eval mode, on the CPU.
+    """Return the Checkpoint with this name, in eval mode, on the CPU.
 
     `name` is "mini", "base-shape", a local folder in ModelScope's or transformers' format, or a ModelScope id such as
-    "damo/nlp_structbert_zero-shot-classification_chinese-base". `dtype` is torch.float32, float16, bfloat16, or int8,
-    which is made while reading, so that the fp32 weights are never in memory whole; `attention` is "sdpa" or "eager".
-    Weights in fp32 are memory-mapped, except those of "mini", which are stored in eight bits and unpacked. A folder
-    that was saved in another precision (zsc_utils.quantization) keeps it. Raises CheckpointError when the checkpoint
-    cannot be found, is broken, or holds code.
+    "damo/nlp_structbert_zero-shot-classification_chinese-base". `dtype` is torch.float32, float16, bfloat16, or int8.
+    Weights become int8 during reading, so the full fp32 weights are never in memory. `attention` is "sdpa" or "eager".
+    fp32 weights are memory-mapped, except those of "mini", which are stored in int8 and unpacked. A folder saved in
+    another precision (zsc_utils.quantization) keeps it. Raises CheckpointError if the checkpoint cannot be found, is
+    broken, or contains code.
     """
     if dtype not in DTYPES.values():
         raise CheckpointError(f"dtype {dtype!r}: weights come as torch.float32, float16, bfloat16 or int8")
     if attention not in LOADED_ATTENTIONS:
         raise CheckpointError(f"attention {attention!r}: choose one of {', '.join(LOADED_ATTENTIONS)}")
     source = resolve(name)
-    config = copy.deepcopy(source.config)  # it becomes the model's own
+    config = copy.deepcopy(source.config)  # the model keeps and changes it
     form = made_of_any(dtype) or format_of(config)
     with quiet_transformers():
         model = form.read(source.folder, config, dtype=dtype, attn_implementation=attention)
@@ -107,7 +107,7 @@ def load(name: Name | Source, *, dtype: torch.dtype = torch.float32, attention: 
 
 
 def opened(source, model):
-    """The Checkpoint of a model that was made from a Source."""
+    """Return the Checkpoint of a model that was made from a Source."""
     tokenizer, ids = read_tokenizer(source.folder, source.config), label_ids(source.folder, source.config)
     return Checkpoint(model.eval(), tokenizer, source.name, *ids, source.folder)
 
@@ -116,14 +116,14 @@ def opened(source, model):
 
 
 def find(name: Name | Source) -> Path:
-    """The folder behind `name`, its weights in a format that a reader knows; builds or downloads it when need be."""
+    """Return the folder of a checkpoint, with weights in one of FORMATS. Builds or downloads it if needed."""
     return resolve(name).folder
 
 
 def resolve(name: Name | Source) -> Source:
-    """The Source behind a name, read once, for all who need something of it; a Source is its own.
+    """Return the Source of a name, so that its files are looked up only once. A Source is returned as it is.
 
-    Builds, downloads or converts when need be. Raises CheckpointError as `load` does.
+    Builds, downloads or converts the checkpoint if needed. Raises CheckpointError as `load` does.
     """
     if isinstance(name, Source):
         return name
@@ -132,7 +132,7 @@ def resolve(name: Name | Source) -> Source:
 
 
 def located(name):
-    """(the folder behind a name, its config if that was read on the way)."""
+    """Return (the folder of a name, its config if it was already read, else None)."""
     if not isinstance(name, str | os.PathLike) or not str(name).strip():
         raise CheckpointError(f"checkpoint {name!r}: give a name or a folder. {OFFLINE}")
     if name == "mini":
@@ -150,13 +150,13 @@ def located(name):
 
 
 def download(name):
-    """The folder of a ModelScope id, fetched with ModelScope's own client, which shows its progress."""
-    from modelscope import snapshot_download  # only here: nothing else needs the client
+    """Return the folder of a ModelScope id, downloaded with ModelScope's own client, which shows its progress."""
+    from modelscope import snapshot_download  # imported here: only this function needs it
 
     try:
         return Path(snapshot_download(name))
-    except Exception as error:  # the client's errors share no base class; whichever it was, its words are passed on
-        with suppress(Exception):  # without network, what the client downloaded some other day is as good
+    except Exception as error:  # the client's errors share no base class; the message below includes the error
+        with suppress(Exception):  # without network, use the client's earlier download
             return Path(snapshot_download(name, local_files_only=True))
         raise CheckpointError(
             f"checkpoint {name!r} is no folder here and could not be downloaded from ModelScope (no network?): "
@@ -165,7 +165,7 @@ def download(name):
 
 
 def readable(folder):
-    """(`folder` itself, its config) when transformers reads it as it is, else (its conversion in the cache, None)."""
+    """Return (`folder`, its config) if it can be read as it is, else (its converted copy in the cache, None)."""
     config = read_config(folder)
     if format_of(config) is not FORMATS[0]:
         return folder, config
@@ -176,7 +176,7 @@ def readable(folder):
 
 
 def stored_as(folder, dtype):
-    """A folder with the same checkpoint stored in `dtype`, made once in the cache."""
+    """Return a folder in the cache with the same checkpoint stored in `dtype`. It is written only once."""
     form = made_of_any(dtype)
     return cached(
         f"{form.precision}--{folder.name}--{folder_stamp(folder)}", lambda target: store(folder, form, target)
@@ -184,7 +184,7 @@ def stored_as(folder, dtype):
 
 
 def store(source, form, folder):
-    """Write the checkpoint of a folder to a new one in a Format, with one tensor in memory at a time."""
+    """Write the checkpoint in folder `source` to a new `folder` in a Format, with one tensor in memory at a time."""
     config = read_config(source)
     folder.mkdir()
     form.store(weights_file(source), config, folder / WEIGHTS[0])
@@ -192,7 +192,7 @@ def store(source, form, folder):
 
 
 def write_beside(folder, source, config, form, ids):
-    """Write what belongs to the weights of a folder: config, the tokenizer's files, the two classes' ids."""
+    """Write the files of a folder other than the weights: config, tokenizer files, ids of the two classes."""
     config = config.to_dict() | {"zsc_format": form.name}
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str) + "\n", encoding="utf-8")
     for file in TOKENIZER_FILES:
@@ -204,13 +204,14 @@ def write_beside(folder, source, config, form, ids):
 
 
 def folder_stamp(folder):
-    """A name for what a folder holds now: of its path, and of its files' sizes and times."""
+    """Return a hash of a folder's path and of its files' names, sizes and modification times."""
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(folder.glob("*.*"))]
     return hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
 
 
 def cached(key, build):
-    """The cache entry `key`; `build(folder)` fills a new one, which counts only when it is whole."""
+    """Return the folder of the cache entry `key`. `build(folder)` makes a new entry, which is moved into the cache only
+    when it is complete."""
     entry = cache_folder() / key
     if entry.is_dir():
         return entry
@@ -224,13 +225,13 @@ def cached(key, build):
         try:
             os.rename(Path(scratch) / "entry", entry)
         except OSError:
-            if not entry.is_dir():  # else another process was faster, with the same files
+            if not entry.is_dir():  # otherwise another process has just made the same entry
                 raise
     return entry
 
 
 def cache_folder():
-    """Where what is made from checkpoints is kept, and what is too large for memory waits; it exists."""
+    """Return the cache folder, created if needed. It holds converted checkpoints and temporary data."""
     folder = Path(platformdirs.user_cache_dir("zsc_utils")) / CACHE_VERSION
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,12 +241,12 @@ def cache_folder():
 
 
 def is_full(error):
-    """Whether an error says that a disk has no room, or allows no file that large; safetensors has only words."""
+    """Return whether an error says that a disk is full or allows no file of that size. safetensors gives only text."""
     return getattr(error, "errno", None) in FULL or any(f"os error {code}" in str(error) for code in FULL)
 
 
 def convert(source, target):
-    """Write `source` to `target` as transformers reads it: BERT's config and names, weights as safetensors."""
+    """Write `source` to `target` in transformers' format: BERT's config and names, weights as safetensors."""
     config = read_config(source)
     weights = weights_file(source)
     state = bert_names(read_state(weights), weights)
@@ -268,7 +269,7 @@ def convert(source, target):
 
 
 def read_config(folder):
-    """`config.json` as a BertConfig; `zsc_format` says how the weights are stored."""
+    """Return `config.json` as a BertConfig; its `zsc_format` names the Format of the weights."""
     file = folder / "config.json"
     if not file.is_file():
         raise CheckpointError(f"{folder} holds no config.json: it is not a checkpoint folder")
@@ -287,7 +288,7 @@ def read_config(folder):
         raise CheckpointError(f"{file}: hidden_size {hidden} is no multiple of {heads} attention heads")
     try:
         config = BertConfig(**{key: stated[key] for key in CONFIG_KEYS if key in stated})
-        weightless(config)  # what a model cannot be built from ends here
+        weightless(config)  # raises if no model can be built from the config
         sizes = {key: getattr(config, key) for key in CONFIG_KEYS if key.endswith(("_size", "hidden_layers", "_heads"))}
         wrong = [f"{key} = {value!r}" for key, value in sizes.items() if type(value) is not int or value < 1]
     except Exception as error:  # transformers and torch validate with several kinds of error
@@ -300,7 +301,7 @@ def read_config(folder):
 
 
 def check_kept(config, file):
-    """Raise unless the layers of a model that attention.shrink has cut are rising numbers, one for each that it has."""
+    """Raise if `kept_layers`, set by attention.shrink, is not a list of rising layer numbers, one for each layer."""
     kept, count = getattr(config, "kept_layers", None), getattr(config, "kept_of", None)
     whole = range(count) if type(count) is int else ()
     fits = isinstance(kept, list) and len(kept) == config.num_hidden_layers and kept == [k for k in whole if k in kept]
@@ -311,7 +312,7 @@ def check_kept(config, file):
 
 
 def stated_labels(folder, config):
-    """The class ids a folder states, {label in small letters: id}; ModelScope's own where it names none."""
+    """Return a folder's class ids, {lower-case label: id}; ModelScope's ids if the folder names no classes."""
     mapping = folder / "label_mapping.json"
     if mapping.is_file():
         try:
@@ -320,13 +321,13 @@ def stated_labels(folder, config):
         except (ValueError, AttributeError, TypeError) as error:
             raise CheckpointError(f"{mapping} is broken: {error}; it should map each class to its number") from error
     stated = {str(label).lower(): int(i) for label, i in (config.label2id or {}).items()}
-    if all(re.fullmatch(r"label_\d+", label) for label in stated):  # transformers' way to name none
+    if all(re.fullmatch(r"label_\d+", label) for label in stated):  # transformers' default names
         return {2: {"entailment": 0, "contradiction": 1}, 3: LABEL_IDS}.get(config.num_labels, stated)
     return stated
 
 
 def label_ids(folder, config):
-    """(entailment id, contradiction id), checked against the number of classes."""
+    """Return (entailment id, contradiction id), checked against the number of classes."""
     labels = stated_labels(folder, config)
     entailment = [i for label, i in labels.items() if label.startswith(("entail", "蕴含", "蕴涵"))]
     contradiction = [i for label, i in labels.items() if label.startswith(("contra", "not", "矛盾"))]
@@ -340,22 +341,22 @@ def label_ids(folder, config):
 
 
 def read_tokenizer(folder, config):
-    """The fast tokenizer of a folder: tokenizer.json, or ModelScope's vocab.txt alone."""
+    """Return the fast tokenizer of a folder, from tokenizer.json or, if there is none, from vocab.txt."""
     file = next((folder / f for f in ("tokenizer.json", "vocab.txt") if (folder / f).is_file()), None)
     if file is None:
         raise CheckpointError(f"{folder} holds neither vocab.txt nor tokenizer.json: without one no text can be read")
     kind = PreTrainedTokenizerFast if file.suffix == ".json" else BertTokenizer
     try:
-        # token types mark the hypothesis; a tokenizer that was not saved as BERT's own would leave them out
+        # token types mark the hypothesis; a tokenizer that was not saved as a BERT tokenizer would omit them
         tokenizer = kind.from_pretrained(folder, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
     except Exception as error:  # tokenizers raises a bare Exception
         raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
     special = {tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token, tokenizer.unk_token}
-    # of vocab.txt the lines are asked: a tokenizer adds what it misses at the end, where the model has no embedding
+    # check the lines of vocab.txt: a tokenizer adds missing tokens at the end, where the model has no embedding
     words = file.read_text(encoding="utf-8").splitlines() if kind is BertTokenizer else tokenizer.get_vocab()
     if None in special or not special.issubset(words):
         raise CheckpointError(f"{file} lacks special tokens such as [CLS] or [PAD]. Fetch the checkpoint anew")
-    if not 0.95 * config.vocab_size <= len(words) <= config.vocab_size:  # some pad their embeddings
+    if not 0.95 * config.vocab_size <= len(words) <= config.vocab_size:  # some models pad their embeddings
         raise CheckpointError(f"{file} has {len(words)} tokens, the model {config.vocab_size} embeddings: not its own")
     tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
     return tokenizer
@@ -365,7 +366,7 @@ def read_tokenizer(folder, config):
 
 
 def read_state(file):
-    """{name: tensor} of a weights file, memory-mapped; a pickle is opened for tensors only, never for code."""
+    """Return {name: tensor} of a weights file, memory-mapped if possible. From a pickle, only tensors are loaded."""
     if file.suffix == ".safetensors":
         tensor_shapes(file)
         with safe_open(file, framework="pt") as tensors:
@@ -388,13 +389,13 @@ def read_state(file):
 
 
 def is_zip(file):
-    """True for torch's present format, the only one of its two that can be memory-mapped."""
+    """Return whether the file is in torch's zip format. The older format cannot be memory-mapped."""
     with file.open("rb") as start:
         return start.read(2) == b"PK"
 
 
 def bert_names(state, file):
-    """Tensors under transformers' names: `bert.` before the encoder's, whatever stood there; buffers left out."""
+    """Return tensors under transformers' names: the encoder's prefix becomes `bert.`; buffers are left out."""
     stem = "embeddings.word_embeddings.weight"
     prefix = next((p for p in ("bert.", "encoder.", "") if p + stem in state), None)
     if prefix is None:
@@ -414,7 +415,7 @@ def bert_names(state, file):
 
 
 def check_loaded(checkpoint):
-    """Raise for a checkpoint whose weights are not in memory, of which no other can be made."""
+    """Raise ValueError if not all weights are in memory, because no new checkpoint can be made from them."""
     if any(tensor.is_meta for tensor in checkpoint.model.parameters()):
         raise ValueError(
             f"the weights of {checkpoint.name!r} are not all in memory (layers are streamed or offloaded), so they "
@@ -424,7 +425,7 @@ def check_loaded(checkpoint):
 
 @contextmanager
 def quiet_transformers():
-    """No progress bar of transformers while a file is mapped: there is nothing to wait for."""
+    """Hide transformers' progress bar while weights are mapped, which takes almost no time."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -438,7 +439,7 @@ def quiet_transformers():
 
 
 def base_shape_vocabulary():
-    """21,128 tokens, StructBERT's number: specials, ASCII, Chinese punctuation, every character U+4E00 to U+9FFF."""
+    """Return 21,128 tokens, as StructBERT has: special tokens, ASCII, Chinese punctuation, U+4E00 to U+9FFF."""
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     plain = [chr(i) for i in range(33, 127) if not chr(i).isupper()]
     inside_words = ["##" + c for c in plain if c.isalnum()]
@@ -448,7 +449,7 @@ def base_shape_vocabulary():
 
 
 def build_base_shape(target):
-    """Write a checkpoint of StructBERT-base's geometry with seeded random weights: its bytes and speed, no meaning."""
+    """Write a checkpoint of StructBERT-base's shape with seeded random weights: its size and speed, useless scores."""
     vocabulary = base_shape_vocabulary()
     config = BertConfig(vocab_size=len(vocabulary), num_labels=3, id2label={i: k for k, i in LABEL_IDS.items()})
     config.label2id, config.architectures = LABEL_IDS, [BertForSequenceClassification.__name__]
@@ -465,7 +466,7 @@ def build_base_shape(target):
 
 
 def random_weights(name, shape, deviation, random):
-    """What BERT's training starts from, in parts of 512 rows, so that little is in memory at a time."""
+    """Yield BERT's initial weights of a tensor; matrices in parts of 512 rows, to keep memory use small."""
     if name.endswith("bias"):
         yield torch.zeros(shape)
     elif "LayerNorm" in name:

@@ -4,6 +4,7 @@ It replaces the zero-shot pipeline of transformers: same calls, results of the s
 label, put into the template, is a hypothesis. The label's score says how strongly the text entails the hypothesis.
 """
 
+import copy
 import os
 import re
 import warnings
@@ -147,8 +148,8 @@ class ZeroShotClassifier:
         of the entailment logits over the labels. With `multi_label`, or with one label, each score is independent:
         softmax over contradiction and entailment. Texts repeated with the same labels are computed once. `progress`
         shows a bar. `long_texts="cut"` cuts a text that is too long for the model at its end, with a warning. "max" and
-        "mean" read it in windows that overlap by a quarter, and combine the entailment logits of the windows. A window
-        has `window` tokens, hypothesis included (default: the model's maximum length).
+        "mean" read it in windows that overlap by a quarter; each label gets its maximum or mean entailment over the
+        windows. A window has `window` tokens, hypothesis included (default: the model's maximum length).
 
         Raises ValueError or TypeError, with value and position, for an empty text or list, a text or label that is not
         a string, a repeated label, a template without exactly one `{}`, or a hypothesis that leaves no room for a text.
@@ -158,12 +159,13 @@ class ZeroShotClassifier:
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
         asked = list(zip(texts, self.label_sets(candidate_labels, len(texts), hypothesis_template, window)))
         rows = [Row(number, text, labels=labels) for number, (text, labels) in enumerate(dict.fromkeys(asked))]
-        most, results = max(len(row.labels.labels) for row in rows), {}
+        most = max(len(row.labels.labels) for row in rows)
+        results: dict[tuple, Result] = {}
         for row, answer in self.in_blocks(rows, most, reading, bar(progress, len(rows))):
             if isinstance(answer, Exception):
                 raise answer
             results[row.text, row.labels] = answer
-        every = [{key: value[:] for key, value in results[pair].items()} for pair in asked]  # none shared
+        every = [copy.deepcopy(results[pair]) for pair in asked]  # none shared
         return every[0] if isinstance(sequences, str) else every
 
     def stream(

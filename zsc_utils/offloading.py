@@ -101,7 +101,9 @@ def size_of(waiting):
     return 0 if type(waiting) is int and waiting == 0 else parse_size(waiting)
 
 
-def stored(folder, dtype, device="cpu"):
+def stored(
+    folder: Name | Source, dtype: torch.dtype | None, device: str | torch.device = "cpu"
+) -> tuple[Source, torch.dtype]:
     """(Source, dtype) of weights that can be streamed in `dtype`; converts them to int8 first if necessary."""
     source = door.resolve(folder)
     folder, config = source.folder, source.config
@@ -367,7 +369,9 @@ def streamed(model, prefetcher, block, waiting):
 
 
 @torch.inference_mode()
-def block_logits(model, batches, chunk=None):
+def block_logits(
+    model: "StreamedModel", batches: Sequence[tuple[torch.Tensor, torch.Tensor, Groups]], chunk: int | None = None
+) -> list[torch.Tensor]:
     """Logits (pairs, classes) of each batch (ids, types, groups); all batches pass a layer part before the next one.
 
     `chunk`: tokens that pass the linear layers at a time, as in `inference.logits`.

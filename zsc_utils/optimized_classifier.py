@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import cast
 
 import torch
 
@@ -30,22 +31,22 @@ class OptimizedZeroShotClassifier:
         self, model_path: Name, use_quantization: bool = True, *, device: str | torch.device | None = None, **options
     ):
         try:
-            device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except RuntimeError as error:
             raise ValueError(f"device {device!r}: {error}") from error
-        if device.type == "cpu":
+        if where.type == "cpu":
             precision = {"precision": NAMES[torch.int8]} if use_quantization else {}
             self.classify = ZeroShotClassifier(model_path, **(precision | options))
             return
         checkpoint = load(model_path)
         if precision_of(checkpoint) == NAMES[torch.int8]:
-            check_device(device)
+            check_device(where)
         if precision_of(checkpoint) == "fp32":
             checkpoint = quantize(checkpoint, "fp16")
         try:
-            checkpoint.model.to(device)
+            checkpoint.model.to(where)
         except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-            raise ValueError(f"device {device}: {error}") from error
+            raise ValueError(f"device {where}: {error}") from error
         self.classify = ZeroShotClassifier(checkpoint, **options)
 
     def __repr__(self):
@@ -63,13 +64,15 @@ class OptimizedZeroShotClassifier:
         if batch_size is not None:
             whole_number("batch_size", batch_size, "give the number of texts to take together")
         texts = check_texts([texts] if isinstance(texts, str) else texts)
-        per_text = is_per_text(labels)
-        labels = list(islice(labels, len(texts) + 1)) if per_text else labels
-        given = iter(labels) if per_text else labels  # all labels are checked before any computation
-        self.classify.label_sets(
-            given, len(texts), options.get("hypothesis_template", DEFAULT_TEMPLATE), options.get("window")
-        )
-        results, size = [], batch_size or len(texts)
-        for part in (slice(start, start + size) for start in range(0, len(texts), size)):
-            results += self.classify(texts[part], iter(labels[part]) if per_text else labels, **options)
+        own = list(islice(labels, len(texts) + 1)) if is_per_text(labels) else None
+        self.classify.label_sets(  # all labels are checked before any computation
+            labels if own is None else iter(own), len(texts),
+            options.get("hypothesis_template", DEFAULT_TEMPLATE), options.get("window"),
+        )  # fmt: skip
+        results: list[Result] = []
+        size = batch_size or len(texts)
+        for start in range(0, len(texts), size):
+            part = slice(start, start + size)
+            found = self.classify(texts[part], labels if own is None else iter(own[part]), **options)
+            results += cast(list[Result], found)  # of a list of texts
         return results

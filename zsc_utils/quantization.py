@@ -132,7 +132,7 @@ class Agreement:
     texts: int
     same: int
     largest_difference: float
-    right: tuple | None
+    right: tuple[int, int] | None
 
     @property
     def share(self):
@@ -169,9 +169,14 @@ def agreement(results: Sequence[Result], others: Sequence[Result], truth: Sequen
     ]
     if any(math.isnan(difference) for difference in differences):
         raise ValueError("some scores are no numbers: a model ran over, as fp16 does beyond 65504; bf16 does not")
-    right = truth and tuple(sum(r["labels"][0] == t for r, t in zip(side, truth)) for side in (results, others))
+    right = None if truth is None else (count_right(results, truth), count_right(others, truth))
     same = sum(one["labels"][0] == other["labels"][0] for one, other in zip(results, others))
     return Agreement(len(results), same, max(differences), right)
+
+
+def count_right(results, truth):
+    """The number of results whose best label is the true one."""
+    return sum(result["labels"][0] == label for result, label in zip(results, truth))
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -179,4 +184,5 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     share = successes / trials
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return tuple((centre + sign * spread) / (1 + z * z / trials) for sign in (-1, 1))
+    whole = 1 + z * z / trials
+    return (centre - spread) / whole, (centre + spread) / whole

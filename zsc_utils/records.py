@@ -181,7 +181,7 @@ class Parquet:
             skip = max(0, skip - len(batch))
 
 
-READERS = {".jsonl": JsonLines, ".csv": Csv, ".parquet": Parquet}
+READERS: dict[str, type[JsonLines | Csv | Parquet]] = {".jsonl": JsonLines, ".csv": Csv, ".parquet": Parquet}
 
 
 def spans(ends, start, rows):

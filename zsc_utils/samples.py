@@ -26,7 +26,7 @@ def test_set(name: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-test_set.__test__ = False  # so that pytest does not collect it as a test
+test_set.__test__ = False  # type: ignore[attr-defined]  # so that pytest does not collect it as a test
 
 
 def topics(records: Sequence[dict]) -> list[str]:

@@ -1,5 +1,5 @@
-"""Logits by torch: our own pass where the model is BERT as it is, layer by layer where layers stay in their file, and
-the model's own forward where somebody has put hooks on it."""
+"""Compute logits with torch. A plain BERT runs in `inference`; a model whose layers stay in their file runs layer by
+layer; a model with foreign hooks, or that is not BERT, runs its own forward."""
 
 import gc
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from zsc_utils.checkpoint import Checkpoint, resolve
 from zsc_utils.offloading import StreamedModel, block_logits
 from zsc_utils.quantization import precision_of, quantize
 
-GPU_TOKENS = 16_384  # of a batch on a GPU, which is idle with few; a plan has the number for CPUs
+GPU_TOKENS = 16_384  # tokens of a batch on a GPU; fewer do not keep it busy. For CPUs, the plan has the number
 
 
 class TorchEngine:
-    """An Engine for a Checkpoint: levers pulled, by hand or by a `plan`, where its model is.
+    """An Engine for a Checkpoint, on the device of its model, with settings chosen by hand or by a `plan`.
 
-    `chunk`: tokens that go through linear layers at a time, None for what the device likes. The arguments are those of
-    ZeroShotClassifier, and so is what is raised.
+    `chunk` is the number of tokens that pass the linear layers at a time; None means the default of the device. The
+    arguments and errors are those of ZeroShotClassifier.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TorchEngine:
                 raise ValueError(
                     "memory_budget: modules of this model have hooks, so what it takes is not known. Remove them"
                 )
-        source = checkpoint if isinstance(checkpoint, Checkpoint) else resolve(checkpoint)  # once, for all who ask
+        source = checkpoint if isinstance(checkpoint, Checkpoint) else resolve(checkpoint)  # looked up only once
         chosen = planning.Chosen(precision, attention, offload)
         self.plan = planning.make(source, memory_budget, allow_lossy, max_tokens, chosen)
         self.checkpoint = planning.realise(self.plan, source)
@@ -75,7 +75,7 @@ class TorchEngine:
         return self.checkpoint.contradiction_id
 
     def logits(self, block: Sequence[Batch]) -> list[np.ndarray]:
-        """Logits (pairs, classes), float32, of each Batch; MemoryError when memory runs out, with nothing held."""
+        """Return logits (pairs, classes), float32, of each Batch. Raises MemoryError, with all tensors freed."""
         logits = within_memory(lambda: [each.float().cpu().numpy() for each in self.forward(block)])
         if self.plan is not None:
             for batch in block:
@@ -84,7 +84,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def forward(self, block):
-        """Logits (pairs, classes) of each Batch, where the model is."""
+        """Return logits (pairs, classes) of each Batch, on the device of the model."""
         model, device = self.checkpoint.model, device_of(self.checkpoint.model)
         batches = [(*(torch.from_numpy(part).to(device) for part in batch[:2]), batch.groups) for batch in block]
         if isinstance(model, StreamedModel):
@@ -95,12 +95,12 @@ class TorchEngine:
 
 
 def device_of(model):
-    """Where a model wants its input: where it is, or, of one that accelerate has dispatched, where it computes."""
+    """Return the device for a model's input: for a model dispatched by accelerate, the device where it computes."""
     return torch.device(getattr(getattr(model, "_hf_hook", None), "execution_device", None) or model.device)
 
 
 def pulled_on_gpu(checkpoint, precision, attention, offload):
-    """A checkpoint on a GPU with the levers that were chosen by hand."""
+    """Return a checkpoint on a GPU with the settings that were chosen by hand."""
     if offload is not None:
         raise ValueError(
             f"offload {offload!r}: on a GPU give what offloading.stream_layers(..., device='cuda') returns"
@@ -113,26 +113,26 @@ def pulled_on_gpu(checkpoint, precision, attention, offload):
 
 
 def is_known(model):
-    """Whether what a model takes can be predicted."""
+    """Return whether the memory that a model needs can be predicted."""
     return is_plain(model) or isinstance(model, StreamedModel)
 
 
 def is_plain(model):
-    """Whether the model's own forward would compute what `inference` does: BERT, with nobody's hooks on its modules."""
+    """Return whether `inference` computes the same as the model's own forward: it is BERT without foreign hooks."""
     is_bert = type(model).forward is BertForSequenceClassification.forward
     return is_bert and not any(map(has_foreign_hooks, model.modules()))
 
 
 def group_by_group(model, ids, types, groups):
-    """Logits by the model's own forward, pairs of one length at a time."""
+    """Return logits from the model's own forward, called once for each group of pairs with the same length."""
     inputs = zip(inference.by_group(ids, groups), inference.by_group(types, groups))
     return torch.cat([model(input_ids=ids, token_type_ids=types).logits for ids, types in inputs])
 
 
 # ------------------------------------------------------------------------------------------------------- out of memory
 
-# what torch's allocator for the CPU says, which has no class for it, CUDA and its libraries, C++, and oneDNN when it
-# lacks room for a kernel
+# parts of out-of-memory messages: of torch's CPU allocator (it has no error class for this), of CUDA and its libraries,
+# of C++, and of oneDNN if a kernel does not fit
 OUT_OF_MEMORY = (
     "can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc",
     "could not create a primitive", "could not execute a primitive", "could not create a memory",
@@ -140,14 +140,14 @@ OUT_OF_MEMORY = (
 
 
 def within_memory(forward: Callable[[], list]) -> list:
-    """What `forward()` returns; MemoryError, whatever the library's own error is, if memory ran out."""
+    """Return the result of `forward()`. If memory runs out, raise MemoryError, whatever error the library raised."""
     try:
         return forward()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         said = str(error).strip().split("\n")[0][:200]
-    # only here, where the error is gone, are the tensors that its frames held gone too
+    # outside the except clause: the error's traceback no longer holds the tensors, so their memory can be freed
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -155,8 +155,8 @@ def within_memory(forward: Callable[[], list]) -> list:
 
 
 def is_out_of_memory(error):
-    """Whether an error says that memory ran out, on a GPU or a CPU."""
+    """Return whether an error says that memory ran out, on a GPU or a CPU."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        any(words in said for words in OUT_OF_MEMORY) and "descriptor" not in said  # which it has for no such shape
+        any(words in said for words in OUT_OF_MEMORY) and "descriptor" not in said  # oneDNN: unsupported shape
     )

@@ -21,6 +21,7 @@ PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRA
 USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
            "pytest-xdist": ("Makefile", "--numprocesses"),
            "ruff": ("tests/house/test_environment.py", "\"-m\", \"ruff\""),
+           "mypy": ("tests/house/test_types.py", "\"-m\", \"mypy\""),
            "pyyaml": ("tests/house/test_environment.py", "import yaml\n"),
            "ipywidgets": ("tests/house/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
