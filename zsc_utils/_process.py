@@ -194,9 +194,9 @@ def tight_heap():
     """Inside this context, glibc maps each block of 128 KiB or more separately, so a freed block returns to the system
     at once. After it, blocks below 8 MiB come from the heap, which reuses freed memory.
 
-    The first setting is for loading: long-lived and short-lived blocks alternate, and the free holes between them would
-    cost more memory than they save. The second is for the inference that follows: mapping would cause page faults and
-    halve an int8 model's speed. Both apply to the whole process. Without glibc, this does nothing.
+    The first setting is for loading: long-lived and short-lived blocks alternate, and by default glibc lets the free
+    holes between them grow. The second is for the inference that follows: mapping would cause page faults and halve an
+    int8 model's speed. Both apply to the whole process. Without glibc, this does nothing.
     """
     map_blocks_from(128 << 10, trim=128 << 10)
     try:

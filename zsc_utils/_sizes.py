@@ -17,7 +17,7 @@ def parse_size(size: Size) -> int:
         raise TypeError(f'size {size!r}: give a string such as "300MB" or a whole number of bytes')
     if isinstance(size, int):
         count = size
-    elif match := re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*([kmgt]?i?b)?\s*", size, re.IGNORECASE):
+    elif match := re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?)\s*((?:[kmgt]i?)?b)?\s*", size, re.IGNORECASE):
         count = round(float(match.group(1).replace("_", "")) * UNITS[(match.group(2) or "B").upper()])
     else:
         raise ValueError(f'size {size!r} is not a size: write it as "300MB", "1.5GB" or "64MiB"')

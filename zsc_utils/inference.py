@@ -103,7 +103,7 @@ def first_tokens(hidden, groups):
 
 
 def attention_part(layer, hidden, types, groups, chunk, first_only=False):
-    """Run a layer up to its feed-forward network. The result overwrites `hidden`; `first_only`: is a new tensor."""
+    """Run a layer up to its feed-forward network. It overwrites `hidden`; with `first_only` it returns a new tensor."""
     asking = first_tokens(hidden, groups) if first_only else hidden
     found = attend(layer, asking, hidden, types, groups, chunk)
     multiply = ready(layer.attention.output.dense)

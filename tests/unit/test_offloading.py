@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from toys import toy_bert
 
 import zsc_utils as zsc
-from zsc_utils import attention, formats, inference, memory, offloading, quantization, samples
+from zsc_utils import _weights, attention, formats, inference, memory, offloading, quantization, samples
 from zsc_utils import checkpoint as door
 from zsc_utils._products import activation_range, int8_engine, right_range
 from zsc_utils.batching import Pairs, token_budget_batches
@@ -336,7 +336,7 @@ def test_a_disk_that_fails_is_named_and_may_recover(folders, monkeypatch, call):
         return read(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(offloading.os, "preadv", failing)
+        patch.setattr(_weights.os, "preadv", failing)
         with pytest.raises(zsc.CheckpointError, match="model.safetensors cannot be read any more: .*Input/output"):
             streamed_logits(streamed)
     assert torch.equal(streamed_logits(streamed), expected)
@@ -344,7 +344,7 @@ def test_a_disk_that_fails_is_named_and_may_recover(folders, monkeypatch, call):
 
 def test_a_short_read_is_read_on(folders, monkeypatch):
     read = os.preadv
-    monkeypatch.setattr(offloading.os, "preadv", lambda f, places, at: read(f, [places[0][:1000]], at))
+    monkeypatch.setattr(_weights.os, "preadv", lambda f, places, at: read(f, [places[0][:1000]], at))
     assert torch.equal(streamed_logits(stream_layers(folders["fp32"])), loaded_logits(zsc.load(folders["fp32"])))
 
 
@@ -378,7 +378,7 @@ def test_a_read_under_way_when_a_pass_is_interrupted_does_not_spoil_the_next(fol
             time.sleep(0.003)
         return read(*arguments)
 
-    monkeypatch.setattr(offloading.os, "preadv", slow)
+    monkeypatch.setattr(_weights.os, "preadv", slow)
     with monkeypatch.context() as patch:
         patch.setattr(inference, "feed_forward_part", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -391,10 +391,10 @@ def test_a_read_ahead_for_a_next_block_that_failed_is_tried_again(folders, monke
     expected, prefetcher = streamed_logits(streamed), streamed.model.prefetcher
     prefetcher.coming[1].result()
     with monkeypatch.context() as patch:
-        patch.setattr(offloading.os, "preadv", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "once")))
+        patch.setattr(_weights.os, "preadv", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "once")))
         prefetcher.coming = prefetcher.visits[0], prefetcher.reader.submit(prefetcher.read, prefetcher.visits[0])
         assert prefetcher.coming[1].exception()
-    assert offloading.os.preadv is read and torch.equal(streamed_logits(streamed), expected)
+    assert _weights.os.preadv is read and torch.equal(streamed_logits(streamed), expected)
 
 
 MATRIX = "bert.encoder.layer.1.output.dense.weight"
