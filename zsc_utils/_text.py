@@ -5,6 +5,7 @@ Nothing here needs torch.
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,24 +42,67 @@ def whole_number(name: str, value: object, advice: str = "give a whole number", 
     return value
 
 
+# --------------------------------------------------------------------------------------------------------------- texts
+
+# Characters that are not seen: controls but for tab and line breaks, format characters such as zero width and direction
+# marks, fillers, variation selectors, tags. Source: Unicode's categories Cc and Cf, and Default_Ignorable_Code_Point.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
+    "\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+JOINER = "\u200d"
+
+
+def visible(string: str) -> str:
+    """The string without characters that are not seen; the joiner inside an emoji stays, for it makes another one."""
+    if string.isascii() and string.isprintable():
+        return string
+    return UNSEEN.sub(lambda match: JOINER * joins(match), string)
+
+
+def joins(match: re.Match) -> bool:
+    """Whether unseen characters are, or hold, the joiner of two emoji."""
+    before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
+    return JOINER in match[0] and is_emoji(before) and is_emoji(after)
+
+
+def is_emoji(character: str) -> bool:
+    """Whether this is a symbol, or the tone of a skin, which follows one."""
+    return unicodedata.category(character or " ") == "So" or "\U0001f3fb" <= character <= "\U0001f3ff"
+
+
+def as_list(what: str, several: object, wanted: str) -> list:
+    """A list, tuple, array, column or Series as a list; TypeError for what has no order or no length."""
+    if isinstance(several, dict | set | frozenset | str | bytes) or not (
+        hasattr(several, "__len__") and hasattr(several, "__iter__")
+    ):
+        raise TypeError(f"{what}: give {wanted}, not {type(several).__name__}")
+    return list(several)  # type: ignore[call-overload]
+
+
 def check_texts(texts: object) -> list[str]:
-    """The texts as a list, or an error that names the first that cannot be classified."""
-    if not isinstance(texts, list | tuple):
-        raise TypeError(f"sequences: give a text or a list of texts, not {type(texts).__name__}; or use stream")
-    if not texts:
-        raise ValueError("sequences is an empty list: give at least one text")
-    for position, text in enumerate(texts):
-        check_text(text, position)
-    return list(texts)
+    """The texts as a list of strings, or an error that names the first that cannot be classified."""
+    if isinstance(texts, bytes):
+        check_text(texts, 0)
+    several = as_list("sequences", texts, "a text or a list of texts")
+    return [check_text(text, position) for position, text in enumerate(several)]
 
 
-def check_text(text: object, where: int | str) -> None:
-    """Raise for a text that cannot be classified; `where` names it, by its position or in words."""
+def check_text(text: object, where: int | str) -> str:
+    """The text as a string, or an error; `where` names it, by its position or in words."""
     if not isinstance(text, str):
-        raise TypeError(f"text {where} is {text!r}, a {type(text).__name__}: only strings can be classified")
-    if not text.strip():
-        raise ValueError(f"text {where} is empty ({text!r}): leave it out, it has no class")
+        kind = type(text).__name__
+        advice = "only strings can be classified"
+        if isinstance(text, bytes):
+            advice = "decode it first, as with text.decode('utf-8') or 'gb18030'"
+        elif text is None or text != text:  # NaN
+            advice = "there is no text; leave it out"
+        raise TypeError(f"text {where} is {text!r}, a {kind}: {advice}")
+    if not visible(text).strip():
+        raise ValueError(f"text {where} is empty ({text[:20]!r}): leave it out, it has no class")
     check_characters(f"text {where}", text)
+    return str(text)
 
 
 def check_characters(what: str, string: str) -> None:
@@ -72,39 +116,53 @@ def check_characters(what: str, string: str) -> None:
         ) from error
 
 
+# --------------------------------------------------------------------------------------------------- labels, templates
+
+
 def is_per_text(labels: object) -> bool:
     """Whether each text has labels of its own: a list of lists, or an iterator."""
-    if isinstance(labels, list | tuple):
-        return any(isinstance(label, list | tuple) for label in labels)
-    return hasattr(labels, "__next__")
+    if isinstance(labels, str | dict):
+        return False
+    if hasattr(labels, "__next__"):
+        return True
+    return hasattr(labels, "__iter__") and any(
+        hasattr(label, "__len__") and not isinstance(label, str | bytes) for label in labels
+    )
 
 
 def check_labels(labels: object) -> list[str]:
-    """The labels as a list; a string is split at `,` and `，`."""
+    """The labels as a list of strings; a string is split at `,` and `，`."""
     if isinstance(labels, str):
         labels = [label.strip() for label in re.split("[,，]", labels) if label.strip()]
-    if not isinstance(labels, list | tuple):
-        raise TypeError(f"candidate_labels: give a list or a string, not {type(labels).__name__}")
-    if not labels:
+    several = as_list("candidate_labels", labels, "a list or a string")
+    if not several:
         raise ValueError("candidate_labels is empty: give at least one label")
-    for position, label in enumerate(labels):
+    first: dict[str, str] = {}  # of what is the same label but for white space and unseen characters
+    for position, label in enumerate(several):
         if not isinstance(label, str):
             raise TypeError(f"label {position} is {label!r}, a {type(label).__name__}: labels are strings")
-        if not label.strip():
+        seen = "".join(visible(label).split())
+        if not seen:
             raise ValueError(f"label {position} is empty ({label!r}): leave it out")
         check_characters(f"label {position}", label)
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ValueError(f"candidate_labels holds {', '.join(twice)} more than once: give each label once")
-    return list(labels)
+        if seen in first:
+            twice = label if label == first[seen] else f"{first[seen]!r} and {label!r}, which are the same,"
+            raise ValueError(f"candidate_labels holds {twice} more than once: give each label once")
+        first[seen] = label
+    return [str(label) for label in several]
+
+
+class TemplateError(ValueError, AttributeError):
+    """A template that is not one. The pipeline of transformers raises AttributeError for None: this is one too."""
 
 
 def check_template(template: object) -> None:
-    if not isinstance(template, str) or template.count("{}") != 1:
-        raise ValueError(
-            f"hypothesis_template {template!r}: it needs {{}} exactly once, where the label goes, "
+    if not isinstance(template, str) or [*map(template.count, ("{}", "{", "}"))] != [1, 1, 1]:
+        raise TemplateError(
+            f"hypothesis_template {template!r}: it needs {{}} exactly once, where the label goes, and no other brace, "
             "as in '这篇文章的标题是{}'"
         )
+    check_characters("hypothesis_template", template)
 
 
 def fill(template: str, labels: Sequence[str]) -> list[str]:

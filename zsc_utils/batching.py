@@ -4,6 +4,7 @@ This module runs without torch: an Engine takes a Batch and returns its logits.
 """
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
+from zsc_utils._text import visible
 from zsc_utils._types import Groups, Tokens
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class PairTokenizer:
 
     def __init__(self, backend: Tokenizer, longest: int):
         self.backend, self.longest = backend, longest
+        self.special = {number: t.content for number, t in backend.get_added_tokens_decoder().items() if t.special}
         self.frame = self.found_frame()
 
     @classmethod
@@ -70,25 +73,60 @@ class PairTokenizer:
         )
 
     def encoded(self, *strings, add_special_tokens=False):
-        """Return the Encoding of a string or pair, without truncation or padding, which earlier code may have set."""
+        """Return the Encoding of a string or pair."""
+        self.read_plainly()
+        return self.backend.encode(*strings, add_special_tokens=add_special_tokens)
+
+    def read_plainly(self):
+        """Have strings read whole, without padding, and special tokens in them as the characters they are; whoever used
+        the tokenizer before may have set it otherwise."""
         if self.backend.truncation is not None:
             self.backend.no_truncation()
         if self.backend.padding is not None:
             self.backend.no_padding()
-        return self.backend.encode(*strings, add_special_tokens=add_special_tokens)
+        if not self.backend.encode_special_tokens:  # set only if need be: another thread may be encoding
+            self.backend.encode_special_tokens = True
+
+    def spelled(self, string):
+        """Return [(token, end of its characters)] of a string in which nothing is a special token.
+
+        A vocabulary of word pieces may hold special tokens as pieces: such a piece becomes its characters' tokens.
+        """
+        found, unknown = self.encoded(string), self.backend.token_to_id("[UNK]") or self.backend.token_to_id("<unk>")
+        if self.special.keys().isdisjoint(found.ids):
+            return [(token, end) for token, (_, end) in zip(found.ids, found.offsets)]
+        tokens = []
+        for token, (start, end) in zip(found.ids, found.offsets):
+            word = self.special.get(token)
+            forged = word is not None and word == unicodedata.normalize("NFKC", string[start:end])
+            ids = [self.backend.token_to_id(character) for character in word] if forged else [token]
+            tokens += [(unknown if number is None else number, end) for number in ids]
+        return tokens
 
     def tokens(self, string: str, longest: int = sys.maxsize) -> Tokens:
-        """Return the tokens of a string, at most `longest`; of a very long string, only the beginning is encoded."""
+        """Return the tokens of a string, at most `longest`; of a very long string, only the beginning is encoded.
+
+        Characters that are not seen give none, and special tokens that the string spells out are text.
+        """
+        string = visible(string)
         characters = min(4 * longest, len(string))
         while True:
             whole = characters >= len(string)
-            found = self.encoded(string if whole else string[:characters])
-            ids = found.ids
-            if not whole:  # drop tokens near the cut: a word that is cut in two gives other tokens than the whole word
-                ids = [token for token, (_, end) in zip(ids, found.offsets) if end <= characters - LONG_WORD]
+            pairs = self.spelled(string if whole else string[:characters])
+            # drop tokens near a cut: a word that is cut in two gives other tokens than the whole word
+            ids = [token for token, end in pairs if whole or end <= characters - LONG_WORD]
             if whole or len(ids) >= longest:
                 return tuple(ids[: min(longest, len(ids))])
             characters *= 4
+
+    def lengths(self, strings: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each string, all of it."""
+        self.read_plainly()
+        found = self.backend.encode_batch_fast([visible(string) for string in strings], add_special_tokens=False)
+        return [
+            len(encoding) if self.special.keys().isdisjoint(encoding.ids) else len(self.tokens(string))
+            for string, encoding in zip(strings, found)
+        ]
 
     def each(self, strings: Iterable[str | Tokens]) -> dict[str | Tokens, Tokens]:
         """Return {string: its tokens}, at most `self.longest` each; each string is tokenized once."""

@@ -330,7 +330,7 @@ def label_ids(folder, config):
     """Return (entailment id, contradiction id), checked against the number of classes."""
     labels = stated_labels(folder, config)
     entailment = [i for label, i in labels.items() if label.startswith(("entail", "蕴含", "蕴涵"))]
-    contradiction = [i for label, i in labels.items() if label.startswith(("contra", "not", "矛盾"))]
+    contradiction = [i for label, i in labels.items() if label.startswith(("contr", "not", "non", "矛盾"))]
     ids = entailment[:1] + contradiction[:1]
     if len(set(ids)) < 2 or not all(0 <= i < config.num_labels for i in ids):
         raise CheckpointError(

@@ -106,6 +106,7 @@ class ZeroShotClassifier:
     ):
         if max_tokens is not None:
             whole_number("max_tokens", max_tokens, "give the number of tokens in a batch")
+        self.process = os.getpid()
         self.engine = engine_for(
             checkpoint, precision=precision, attention=attention, offload=offload,
             memory_budget=memory_budget, allow_lossy=allow_lossy, max_tokens=max_tokens,
@@ -126,12 +127,15 @@ class ZeroShotClassifier:
         """The current maximum number of tokens in a batch and in a block of batches."""
         return self.engine.budget
 
+    def __setstate__(self, state):
+        self.__dict__.update(state, process=os.getpid())  # it was carried to another process, not forked
+
     def __repr__(self):
         return f"ZeroShotClassifier({self.checkpoint!r}, max_tokens={self.budget.max_tokens})"
 
     def __call__(
         self,
-        sequences: str | Sequence[str],
+        sequences: str | Sequence[str] | Iterator[str],
         candidate_labels: Labels,
         hypothesis_template: str = DEFAULT_TEMPLATE,
         multi_label: bool = False,
@@ -139,32 +143,46 @@ class ZeroShotClassifier:
         long_texts: LongTexts = "cut",
         window: int | None = None,
         progress: bool = False,
-    ) -> Result | list[Result]:
+        batch_size: int | None = None,
+        truncation: bool | str | None = None,
+        num_workers: int | None = None,
+    ) -> Result | list[Result] | Iterator[Result]:
         """Score every label for every text.
 
-        `sequences` is a text or a list of texts. `candidate_labels` is a list of labels, a string with labels separated
-        by `,` or `，`, or a list with one such list for each text. Returns {"sequence", "labels", "scores"}, best label
-        first; for a list of texts, a list of such dicts. Without `multi_label`, the scores of a text sum to 1: softmax
-        of the entailment logits over the labels. With `multi_label`, or with one label, each score is independent:
-        softmax over contradiction and entailment. Texts repeated with the same labels are computed once. `progress`
-        shows a bar. `long_texts="cut"` cuts a text that is too long for the model at its end, with a warning. "max" and
-        "mean" read it in windows that overlap by a quarter; each label gets its maximum or mean entailment over the
-        windows. A window has `window` tokens, hypothesis included (default: the model's maximum length).
+        `sequences` is a text, or a list, tuple, array, column or Series of texts, or a generator. `candidate_labels` is
+        a list of labels (an array or Series too), a string with labels separated by `,` or `，`, or a list of such
+        lists, one for each text. Returns {"sequence", "labels", "scores"}, best label first; for several texts, a list
+        of such dicts; for a generator, a generator of them, which reads texts in blocks as results are asked for.
+
+        Without `multi_label`, the scores of a text sum to 1: softmax of the entailment logits over the labels. With
+        `multi_label`, or with one label, each score is independent: softmax over contradiction and entailment. Texts
+        repeated with the same labels are computed once. `progress` shows a bar. `long_texts="cut"` cuts a text that is
+        too long for the model at its end, with a warning. "max" and "mean" read it in windows that overlap by a
+        quarter; each label gets its maximum or mean entailment over the windows. A window has `window` tokens,
+        hypothesis included (default: the model's maximum length).
+
+        `batch_size`, `truncation` and `num_workers` are arguments of the pipeline of transformers. They are accepted
+        and change no score: batches are made by their number of tokens.
 
         Raises ValueError or TypeError, with value and position, for an empty text or list, a text or label that is not
         a string, a repeated label, a template without exactly one `{}`, or a hypothesis that leaves no room for a text.
         Raises MemoryError, with the pair, if a pair does not fit into memory even alone.
         """
         reading = Reading(multi_label, long_texts, window)
+        whole_number("batch_size", 1 if batch_size is None else batch_size, "give the number of pairs, or leave it out")
+        if hasattr(sequences, "__next__"):
+            answers = self.read(
+                sequences, candidate_labels, hypothesis_template, multi_label,
+                long_texts=long_texts, window=window, progress=progress,
+            )  # fmt: skip
+            return (result_of(answer) for _, answer in answers)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
         asked = list(zip(texts, self.label_sets(candidate_labels, len(texts), hypothesis_template, window)))
         rows = [Row(number, text, labels=labels) for number, (text, labels) in enumerate(dict.fromkeys(asked))]
-        most = max(len(row.labels.labels) for row in rows)
+        most = max((len(row.labels.labels) for row in rows), default=1)
         results: dict[tuple, Result] = {}
         for row, answer in self.in_blocks(rows, most, reading, bar(progress, len(rows))):
-            if isinstance(answer, Exception):
-                raise answer
-            results[row.text, row.labels] = answer
+            results[row.text, row.labels] = result_of(answer)
         every = [copy.deepcopy(results[pair]) for pair in asked]  # none shared
         return every[0] if isinstance(sequences, str) else every
 
@@ -192,17 +210,22 @@ class ZeroShotClassifier:
 
         Raises ValueError or TypeError at once for invalid labels, template or `start`.
         """
-        if isinstance(sequences, str) or not hasattr(sequences, "__iter__"):
+        if isinstance(sequences, str | bytes) or not hasattr(sequences, "__iter__"):
             raise TypeError(f"sequences {sequences!r}: give an iterable of texts; for one text call the classifier")
+        answers = self.read(
+            sequences, candidate_labels, hypothesis_template, multi_label,
+            long_texts=long_texts, window=window, start=start, progress=progress,
+        )  # fmt: skip
+        return (as_result(row, answer) for row, answer in answers)
+
+    def read(self, sequences, candidate_labels, template, multi_label, *, progress, **options):
+        """Yield (row, its result or its error) for each text of an iterable."""
         if is_per_text(candidate_labels):
             rows, shared = rows_with_labels(sequences, iter(candidate_labels)), None
         else:
             rows, shared = (Row(number, text) for number, text in enumerate(sequences)), check_labels(candidate_labels)
-        answers = self.answers(
-            rows, shared, hypothesis_template, multi_label,
-            long_texts=long_texts, window=window, start=start, progress=progress and (length_hint(sequences) or True),
-        )  # fmt: skip
-        return (as_result(row, answer) for row, answer in answers)
+        shown = progress and (length_hint(sequences) or True)
+        return self.answers(rows, shared, template, multi_label, progress=shown, **options)
 
     def answers(
         self,
@@ -253,7 +276,7 @@ class ZeroShotClassifier:
 
     def own_labels(self, labels, template, position, window=None):
         """Return the LabelSet of one text's own labels: a list, or a string with separators."""
-        if not isinstance(labels, list | tuple | str) or (isinstance(labels, str) and not re.search("[,，]", labels)):
+        if not hasattr(labels, "__len__") or (isinstance(labels, str) and not re.search("[,，]", labels)):
             what = "there are none left" if labels is None else f"not {labels!r}"
             raise TypeError(f"labels of text {position}: {what}; give one list for each text, or one list for all")
         return self.label_set(labels, template, window)
@@ -263,9 +286,11 @@ class ZeroShotClassifier:
         if row.error is not None:
             return row
         try:
-            check_text(row.text, row.where or row.number)
+            text = check_text(row.text, row.where or row.number)
             own = row.labels is not None or shared is None
-            return replace(row, labels=self.own_labels(row.labels, template, row.number, window) if own else shared)
+            return replace(
+                row, text=text, labels=self.own_labels(row.labels, template, row.number, window) if own else shared
+            )
         except (TypeError, ValueError) as error:
             return replace(row, error=error)
 
@@ -298,9 +323,10 @@ class ZeroShotClassifier:
 
     def pairs(self, row, reading):
         """Return the (text, hypothesis) pairs of a row; with "max" or "mean", one set of pairs for each window."""
-        text, hypotheses, tokenizer = row.text, row.labels.hypotheses, self.engine.tokenizer
+        text, hypotheses = row.text, row.labels.hypotheses
         if LONG_TEXTS[reading.long_texts] is None:
             return [(text, hypothesis) for hypothesis in hypotheses]
+        tokenizer = self.engine.tokenizer
         room = min(tokenizer.longest, reading.window or tokenizer.longest) - len(tokenizer.frame) - row.labels.longest
         pieces = windows(tokenizer.tokens(text), room)
         return [(piece, hypothesis) for piece in pieces for hypothesis in hypotheses]
@@ -318,6 +344,11 @@ class ZeroShotClassifier:
 
         The progress bar advances by `count` in total.
         """
+        if self.process != os.getpid():
+            raise RuntimeError(
+                "this process was forked from the one that loaded the classifier, and torch's threads are not in it: "
+                "load the classifier after the fork, or start processes by 'spawn'"
+            )
         if not pairs:
             return np.empty((0, self.engine.classes), np.float32), {}, None
         pairs = Pairs(self.engine.tokenizer, pairs)
@@ -400,6 +431,13 @@ def ranked(row, scores):
     return {"sequence": row.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
 
 
+def result_of(answer):
+    """Return a result; raise what is there instead of one."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def as_result(row, answer):
     """Return what `stream` yields: the result, or a dict with the row's error."""
     if not isinstance(answer, Exception):
@@ -408,9 +446,9 @@ def as_result(row, answer):
 
 
 def check_room(tokenizer: PairTokenizer, hypotheses: Sequence[str]) -> int:
-    """Return the longest hypothesis's length in tokens; raise ValueError if a hypothesis leaves no room for a text."""
+    """Return the tokens of the longest hypothesis; raise if one leaves no room for a text."""
     room = tokenizer.longest - len(tokenizer.frame)
-    lengths = [len(tokenizer.tokens(hypothesis)) for hypothesis in hypotheses]
+    lengths = tokenizer.lengths(hypotheses)
     for hypothesis, length in zip(hypotheses, lengths):
         if length >= room:
             raise ValueError(

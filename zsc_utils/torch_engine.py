@@ -40,6 +40,7 @@ class TorchEngine:
         max_tokens: int | None = None,
     ):
         self.plan: planning.Plan | None = None
+        self.pair_tokenizer: PairTokenizer | None = None
         if isinstance(checkpoint, Checkpoint):
             if memory_budget is None and device_of(checkpoint.model).type != "cpu":
                 self.checkpoint = pulled_on_gpu(checkpoint, precision, attention, offload)
@@ -60,7 +61,14 @@ class TorchEngine:
 
     @property
     def tokenizer(self) -> PairTokenizer:
-        return PairTokenizer.of(self.checkpoint.tokenizer)
+        tokenizer, made = self.checkpoint.tokenizer, self.pair_tokenizer
+        if (
+            made is None
+            or made.backend is not tokenizer.backend_tokenizer
+            or made.longest != tokenizer.model_max_length
+        ):
+            made = self.pair_tokenizer = PairTokenizer.of(tokenizer)
+        return made
 
     @property
     def classes(self) -> int:
