@@ -70,7 +70,7 @@ class OptimizedZeroShotClassifier:
             options.get("hypothesis_template", DEFAULT_TEMPLATE), options.get("window"),
         )  # fmt: skip
         results: list[Result] = []
-        size = batch_size or len(texts)
+        size = batch_size or max(1, len(texts))
         for start in range(0, len(texts), size):
             part = slice(start, start + size)
             found = self.classify(texts[part], labels if own is None else iter(own[part]), **options)

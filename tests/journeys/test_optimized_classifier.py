@@ -184,8 +184,6 @@ def test_batch_sizes_that_are_none(optimized, size):
     "texts, labels, error, message",
     [
         ("", LABELS, ValueError, "text 0 is empty"),
-        ([], LABELS, ValueError, "sequences is an empty list"),
-        ((), LABELS, ValueError, "sequences is an empty list"),
         (None, LABELS, TypeError, "not NoneType"),
         (iter(TEXTS), LABELS, TypeError, "give a text or a list of texts"),
         ([*TEXTS[:3], None], LABELS, TypeError, "text 3 is None"),
@@ -200,6 +198,11 @@ def test_batch_sizes_that_are_none(optimized, size):
 def test_input_without_an_answer_is_named_as_the_classifier_names_it(optimized, texts, labels, error, message, size):
     with pytest.raises(error, match=message):
         optimized.predict(texts, labels, batch_size=size)
+
+
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_nothing_in_nothing_out(optimized, nothing):
+    assert optimized.predict(nothing, LABELS) == [] == optimized.predict(nothing, LABELS, batch_size=2)
 
 
 @pytest.mark.parametrize("bad", [None, "", 7])

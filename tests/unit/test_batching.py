@@ -18,6 +18,7 @@ from transformers import BertTokenizer
 
 import zsc_utils as zsc
 from zsc_utils import memory
+from zsc_utils._text import visible
 from zsc_utils.batching import Pairs, PairTokenizer, TokenBudget, bucket, padding, run, token_budget_batches
 from zsc_utils.torch_engine import within_memory
 
@@ -129,7 +130,7 @@ TEXTS = {
     "blanks": " 央 行\n\t利率　",
     "nothing that counts": "\u200b",
     "unknown characters": "\U0001f600龘𠮷",
-    "special tokens as words": "央行[SEP]财经[CLS]</s>x<s>",
+    "special tokens as words": "央行[SEP]财经[CLS]x",
     "too long": "体育 " * 400,
     "too long with special tokens": "体[SEP]育 " * 300,
     "too long, a book": "体育，新闻 hello 3.14 " * 2000,
@@ -140,7 +141,7 @@ TEXTS = {
 @pytest.mark.parametrize("hypothesis", ["财经", "是[SEP]体育", "财经" * 200, "　龘"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_joined_pair_is_what_the_tokenizer_makes_of_it(tokenizer, text, hypothesis):
-    expected = tokenizer(TEXTS[text], hypothesis, truncation="only_first")
+    expected = tokenizer(visible(TEXTS[text]), hypothesis, truncation="only_first", split_special_tokens=True)
     pairs = Pairs(tokenizer, [(TEXTS[text], hypothesis)])
     ids, types, groups = pairs.tensors([0])
     assert ids.tolist() == expected.input_ids

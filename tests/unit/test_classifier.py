@@ -462,7 +462,6 @@ def test_no_bar_unless_asked_for(classify, capsys):
     [
         ("", ValueError, "text 0 is empty"),
         (["央行", "  \n"], ValueError, "text 1 is empty"),
-        ([], ValueError, "empty list"),
         (["央行", None], TypeError, "text 1 is None"),
         (["央行", 7], TypeError, "text 1 is 7, a int"),
         (None, TypeError, "not NoneType"),

@@ -371,7 +371,9 @@ def test_sizes_are_read_as_people_type_them(size, count):
     assert memory.parse_size(size) == count
 
 
-@pytest.mark.parametrize("size", ["", "MB", "_", "-3MB", "3 apples", "0", "0.1B", 0, -5, "nan", "1e9", "3,5GB", "12 M"])
+@pytest.mark.parametrize(
+    "size", ["", "MB", "3iB", "_", "-3MB", "3 apples", "0", "0.1B", 0, -5, "nan", "1e9", "3,5GB", "12 M"]
+)
 def test_what_is_no_size_is_refused_by_name(size):
     with pytest.raises(ValueError, match="size " + repr(size).replace("(", r"\(")):
         memory.parse_size(size)
