@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from zsc_utils import _process  # noqa: F401  now, for MKL's setting must be made before torch is imported
+from zsc_utils._container import follow_cpu_quota
+
+follow_cpu_quota()  # before torch is imported too
 
 if TYPE_CHECKING:
     from zsc_utils._text import default_name

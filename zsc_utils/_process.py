@@ -213,6 +213,13 @@ def map_blocks_from(size, trim):
         mallopt(-1, trim)  # M_TRIM_THRESHOLD
 
 
+def trim_heap():
+    """Make glibc return its free memory to the system, where a new mapping, such as a compiled kernel, may need it."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
 def map_libraries():
     """Load every page of the mapped files, so that code that runs for the first time does not count as growth."""
     madvise, populate_read = ctypes.CDLL(None, use_errno=True).madvise, 22

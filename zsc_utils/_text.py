@@ -6,7 +6,7 @@ Nothing here needs torch.
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,7 @@ def is_emoji(character: str) -> bool:
 
 def as_list(what: str, several: object, wanted: str) -> list:
     """A list, tuple, array, column or Series as a list; TypeError for what has no order or no length."""
-    if isinstance(several, dict | set | frozenset | str | bytes) or not (
+    if isinstance(several, Mapping | set | frozenset | str | bytes) or not (
         hasattr(several, "__len__") and hasattr(several, "__iter__")
     ):
         raise TypeError(f"{what}: give {wanted}, not {type(several).__name__}")
@@ -121,7 +121,7 @@ def check_characters(what: str, string: str) -> None:
 
 def is_per_text(labels: object) -> bool:
     """Whether each text has labels of its own: a list of lists, or an iterator."""
-    if isinstance(labels, str | dict):
+    if isinstance(labels, str | Mapping):
         return False
     if hasattr(labels, "__next__"):
         return True
@@ -150,6 +150,18 @@ def check_labels(labels: object) -> list[str]:
             raise ValueError(f"candidate_labels holds {twice} more than once: give each label once")
         first[seen] = label
     return [str(label) for label in several]
+
+
+def read_labels(labels: object) -> tuple[list[str], list[str], list | None]:
+    """(labels, the words for each in its hypothesis, their ids or None) of labels as people give them.
+
+    A mapping is {label: its description}, or {id: label} if a key is no string.
+    """
+    if not isinstance(labels, Mapping):
+        checked = check_labels(labels)
+        return checked, checked, None
+    words, ids = check_labels(list(labels.values())), list(labels)
+    return (check_labels(ids) if all(isinstance(key, str) for key in ids) else words), words, ids
 
 
 class TemplateError(ValueError, AttributeError):

@@ -1,15 +1,15 @@
 """The words of the public signatures: what goes in by name, what comes out, and of what kinds there are."""
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Literal, TypedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
 
 Name = str | os.PathLike  # of a checkpoint: "mini", "base-shape", a folder, a ModelScope id
 Size = int | str  # bytes, or as people write them: "300MB"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Attention = Literal["sdpa", "eager", "sliding"]
 LongTexts = Literal["cut", "max", "mean"]
-Labels = str | Sequence[str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
+Labels = str | Sequence[str] | Mapping[Hashable, str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
 Tokens = tuple[int, ...]
 Groups = Sequence[tuple[int, int]]  # (pairs, their length in tokens) of neighbours that are of one length
 
@@ -20,6 +20,9 @@ class Result(TypedDict):
     sequence: str
     labels: list[str]
     scores: list[float]
+    ids: NotRequired[list[Hashable]]  # keys of a mapping of labels, in the order of `labels`
+    scores_by_label: NotRequired[dict[Hashable, float]]  # by these keys
+    rejected: NotRequired[bool]  # whether it is none of the labels, if `reject` was given
 
 
 class Failure(TypedDict):

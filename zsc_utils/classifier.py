@@ -20,12 +20,12 @@ from tqdm.auto import tqdm
 from zsc_utils._text import (
     DEFAULT_TEMPLATE,
     Row,
-    check_labels,
     check_template,
     check_text,
     check_texts,
     fill,
     is_per_text,
+    read_labels,
     whole_number,
 )  # fmt: skip
 from zsc_utils._types import Attention, Failure, Labels, LongTexts, Name, Precision, Result, Size
@@ -43,24 +43,30 @@ LABELS_EACH = 16  # assumed labels per text, if each text has its own labels
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Checked labels and their hypotheses in the same order; `longest` is the longest hypothesis in tokens."""
+    """Checked labels and their hypotheses in the same order; `longest` is the longest hypothesis in tokens. `ids` are
+    the keys of labels that were given as a mapping."""
 
     labels: tuple
     hypotheses: tuple
     longest: int
+    ids: tuple | None = None
 
 
 @dataclass
 class Reading:
     """How scores are computed from logits. `long_texts` is a key of LONG_TEXTS. `window` is in tokens; None means the
-    model's maximum length. `told` is True after the warning that a text was cut."""
+    model's maximum length. `reject` is the least entailment of the best label of a text that is not rejected. `told`
+    is True after the warning that a text was cut."""
 
     multi_label: bool
     long_texts: str
     window: int | None
+    reject: float | None = None
     told: bool = False
 
     def __post_init__(self):
+        if self.reject is not None and (isinstance(self.reject, bool | str) or not 0 <= self.reject <= 1):
+            raise ValueError(f"reject {self.reject!r}: give the least entailment of the best label, from 0 to 1")
         if self.long_texts not in LONG_TEXTS:
             raise ValueError(f"long_texts {self.long_texts!r}: choose one of {', '.join(LONG_TEXTS)}")
         if self.window is not None and (type(self.window) is not int or self.window < 1 or self.long_texts == "cut"):
@@ -82,12 +88,12 @@ class ZeroShotClassifier:
     ("sdpa", "eager", "sliding") and `offload`. With `offload=True`, layers stay in their file and are read when they
     compute; False forbids this. A setting that is None changes only if a memory budget needs it.
 
-    `memory_budget` ("300MB" or a number of bytes) limits how much the memory of the process grows, loading included.
-    Anonymous and file-backed memory both count. `plan` shows the chosen settings and the predicted and measured memory.
-    int8 changes scores, so it is used only if set by hand or with `allow_lossy`. A budget changes the malloc settings
-    of glibc for the whole process, and they stay changed. A budget that is too small raises ValueError, which names
-    the smallest budget that works. The budget does not cover downloading or converting the checkpoint, nor the caller's
-    own data, such as texts and results.
+    `memory_budget` limits how much the memory of the process grows, loading included: "300MB", a number of bytes, or
+    "container", which is what the container's limit leaves to this process. Anonymous and file-backed memory both
+    count. `plan` shows the chosen settings and the predicted and measured memory. int8 changes scores, so it is used
+    only if set by hand or with `allow_lossy`. A budget changes the malloc settings of glibc for the whole process, and
+    they stay changed. A budget that is too small raises ValueError, which names the smallest budget that works. The
+    budget does not cover downloading or converting the checkpoint, nor the caller's own texts and results.
 
     `max_tokens` is the maximum number of tokens in a batch (default: 1,024 on a CPU). It changes memory use, not
     scores. If memory runs out, it is lowered and the work continues.
@@ -142,6 +148,7 @@ class ZeroShotClassifier:
         *,
         long_texts: LongTexts = "cut",
         window: int | None = None,
+        reject: float | None = None,
         progress: bool = False,
         batch_size: int | None = None,
         truncation: bool | str | None = None,
@@ -161,6 +168,10 @@ class ZeroShotClassifier:
         quarter; each label gets its maximum or mean entailment over the windows. A window has `window` tokens,
         hypothesis included (default: the model's maximum length).
 
+        Labels may be a mapping: {label: description}, whose descriptions stand in the hypotheses, or {id: label} with
+        ids that are no strings. A result then has "ids" and "scores_by_label" {key: score} too. With `reject`, a result
+        has "rejected": whether the best label's entailment is under that share of the model's three classes.
+
         `batch_size`, `truncation` and `num_workers` are arguments of the pipeline of transformers. They are accepted
         and change no score: batches are made by their number of tokens.
 
@@ -168,12 +179,12 @@ class ZeroShotClassifier:
         a string, a repeated label, a template without exactly one `{}`, or a hypothesis that leaves no room for a text.
         Raises MemoryError, with the pair, if a pair does not fit into memory even alone.
         """
-        reading = Reading(multi_label, long_texts, window)
+        reading = Reading(multi_label, long_texts, window, reject)
         whole_number("batch_size", 1 if batch_size is None else batch_size, "give the number of pairs, or leave it out")
         if hasattr(sequences, "__next__"):
             answers = self.read(
                 sequences, candidate_labels, hypothesis_template, multi_label,
-                long_texts=long_texts, window=window, progress=progress,
+                long_texts=long_texts, window=window, reject=reject, progress=progress,
             )  # fmt: skip
             return (result_of(answer) for _, answer in answers)
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
@@ -195,6 +206,7 @@ class ZeroShotClassifier:
         *,
         long_texts: LongTexts = "cut",
         window: int | None = None,
+        reject: float | None = None,
         start: int = 0,
         progress: bool = False,
     ) -> Iterator[Result | Failure]:
@@ -214,7 +226,7 @@ class ZeroShotClassifier:
             raise TypeError(f"sequences {sequences!r}: give an iterable of texts; for one text call the classifier")
         answers = self.read(
             sequences, candidate_labels, hypothesis_template, multi_label,
-            long_texts=long_texts, window=window, start=start, progress=progress,
+            long_texts=long_texts, window=window, reject=reject, start=start, progress=progress,
         )  # fmt: skip
         return (as_result(row, answer) for row, answer in answers)
 
@@ -223,7 +235,8 @@ class ZeroShotClassifier:
         if is_per_text(candidate_labels):
             rows, shared = rows_with_labels(sequences, iter(candidate_labels)), None
         else:
-            rows, shared = (Row(number, text) for number, text in enumerate(sequences)), check_labels(candidate_labels)
+            rows, shared = (Row(number, text) for number, text in enumerate(sequences)), candidate_labels
+            read_labels(shared)
         shown = progress and (length_hint(sequences) or True)
         return self.answers(rows, shared, template, multi_label, progress=shown, **options)
 
@@ -236,6 +249,7 @@ class ZeroShotClassifier:
         *,
         long_texts: LongTexts = "cut",
         window: int | None = None,
+        reject: float | None = None,
         start: int = 0,
         progress: bool | int = False,
     ) -> Iterator[tuple[Row, Result | Exception]]:
@@ -247,7 +261,7 @@ class ZeroShotClassifier:
         """
         whole_number("start", start, "give the number of records to pass over", least=0)
         check_template(hypothesis_template)
-        reading = Reading(multi_label, long_texts, window)
+        reading = Reading(multi_label, long_texts, window, reject)
         shared = None if candidate_labels is None else self.label_set(candidate_labels, hypothesis_template, window)
         shown = bar(progress, length_hint(rows) if progress is True else progress)
         checked = (self.checked(row, shared, hypothesis_template, window) for row in rows)
@@ -265,14 +279,14 @@ class ZeroShotClassifier:
 
     def label_set(self, labels, template, window=None):
         """Return the LabelSet of the given labels; raise if they are invalid or leave no room for a text."""
-        labels = check_labels(labels)
-        hypotheses = fill(template, labels)
+        labels, words, ids = read_labels(labels)
+        hypotheses = fill(template, words)
         tokenizer = self.engine.tokenizer
         longest = check_room(tokenizer, hypotheses)
         beside = len(tokenizer.frame) + longest
         if window is not None and window <= beside:
             raise ValueError(f"window {window}: special tokens and the longest label take {beside} of it")
-        return LabelSet(tuple(labels), tuple(hypotheses), longest)
+        return LabelSet(tuple(labels), tuple(hypotheses), longest, None if ids is None else tuple(ids))
 
     def own_labels(self, labels, template, position, window=None):
         """Return the LabelSet of one text's own labels: a list, or a string with separators."""
@@ -318,7 +332,7 @@ class ZeroShotClassifier:
         for row, pairs in zip(block, own):
             numbers = list(islice(every, len(pairs)))
             error = row.error or next((errors[number] for number in numbers if number in errors), None)
-            answers.append(error or ranked(row, self.scores(logits[numbers], row, reading).tolist()))
+            answers.append(error or self.result(logits[numbers], row, reading))
         return answers
 
     def pairs(self, row, reading):
@@ -367,10 +381,18 @@ class ZeroShotClassifier:
         errors = {row: errors[number] for row, number in enumerate(pairs.position) if number in errors}
         return rows[pairs.position], errors, pairs.first_cut()
 
-    def scores(self, logits, row, reading):
-        """Return the scores (labels,) of one text from its logits (windows x labels, classes)."""
+    def result(self, logits, row, reading):
+        """Return the result of one text from its logits (windows x labels, classes)."""
         # (windows, labels, classes), in double precision: this step gives the same last bits on every processor
         logits = logits.reshape(-1, len(row.labels.labels), self.engine.classes).astype(np.float64)
+        result = ranked(row, self.scores(logits, reading).tolist())
+        if reading.reject is not None:
+            shares = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))  # softmax over the classes
+            result["rejected"] = bool(shares[..., self.engine.entailment_id].max() < reading.reject)
+        return result
+
+    def scores(self, logits, reading):
+        """Return the scores (labels,) of one text from its logits (windows, labels, classes)."""
         combine = LONG_TEXTS[reading.long_texts] or np.max  # "cut" has one window
         entailment = logits[..., self.engine.entailment_id]
         if reading.multi_label or logits.shape[1] == 1:
@@ -426,9 +448,12 @@ def bar(progress, total):
 
 def ranked(row, scores):
     """Return one result, best label first; labels with equal scores keep their order."""
-    labels = row.labels.labels
+    labels, ids = row.labels.labels, row.labels.ids
     order = sorted(range(len(labels)), key=lambda i: -scores[i])
-    return {"sequence": row.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
+    result = {"sequence": row.text, "labels": [labels[i] for i in order], "scores": [scores[i] for i in order]}
+    if ids is not None:
+        result |= {"ids": [ids[i] for i in order], "scores_by_label": {ids[i]: scores[i] for i in order}}
+    return result
 
 
 def result_of(answer):

@@ -15,6 +15,7 @@ import torch
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
+from zsc_utils._container import memory_left
 from zsc_utils._process import MKL_KEEPS_BUFFERS, resident, tight_heap
 from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils._types import Name, Size
@@ -30,16 +31,16 @@ MOST_PAIRS = 40
 MAX_TOKENS = 1024  # tokens of a batch on a CPU; larger batches take more memory and are hardly faster
 
 # Measured in fresh child processes on base-shape and mini, torch 2.13, transformers 5.23, Linux, glibc:
-TOKENIZER_BYTES = {
-    "vocab.txt": 350,
-    "tokenizer.json": 900,
-}  # bytes for each token of the vocabulary, by the tokenizer's file
+# bytes for each token of the vocabulary, by the tokenizer's file
+TOKENIZER_BYTES = {"vocab.txt": 350, "tokenizer.json": 900}
 # bytes for each shape of a product: kernels that oneDNN keeps; in fp32, buffers that MKL takes
 KERNEL_BYTES, INT8_KERNEL_BYTES = 660_000, 360_000
 MKL_BYTES = 80_000  # for each token of a chunk: buffers that MKL keeps if torch was imported before zsc_utils
 WORKSPACE_BYTES = 300_000  # the most that products take per thread
 HALVES_WORKSPACE_BYTES = 4_000_000  # extra in 16 bits, where oneDNN copies its inputs into another layout
 HEAP_BYTES = 4_000_000  # short-lived blocks while loading, and memory that the allocator does not give back
+CONTAINER = "container"  # the budget that the container's memory limit leaves to this process
+LIBRARY_PAGES_BYTES = 20_000_000  # pages that a new process touches for the first time, beyond a plan
 HOLES = 0.7  # free memory between activations, as a share of their bytes; it varies from run to run
 # settings for streamed layers: tokens of a batch, of a chunk, of a block, and whether hidden states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
@@ -237,14 +238,15 @@ class Plan:
 
     All are growth of the process since the plan was made. `predicted` is for the worst texts. `expected` is lower if
     embeddings stay in their file: then only the rows of tokens seen so far count. It is too low if the page cache
-    holds the file in large pieces (see `memory.evict`). `measured` is the peak, or None if the system does not report
-    it. If the process held more memory before the plan, `measured` is the largest value read after a batch; it misses
-    memory that was freed before the reading.
+    holds the file in large pieces (see `memory.evict`). `measured` is the peak, and `whole` that of the whole process;
+    both are None if the system does not report them. If the process held more memory before the plan, they are the
+    largest values read after a batch, and miss memory that was freed before the reading.
     """
 
     def __init__(self, subject, budget, setting, rejected, started=None):
         self.subject, self.budget, self.setting, self.rejected = subject, budget, setting, rejected
-        self.started, self.measured = started or resident("self"), None
+        self.started = started or resident("self")
+        self.measured = self.whole = None
         self.seen = np.zeros(subject.config.vocab_size, bool)
 
     @property
@@ -263,8 +265,8 @@ class Plan:
         row = self.subject.config.hidden_size * DTYPES[self.setting.precision].itemsize
         starts = np.flatnonzero(self.seen) * row
         windows = np.unique(np.concatenate([starts, starts + row - 1]) // FAULT_AROUND_BYTES)
-        in_columns = row * len(self.seen)
-        return self.predicted - in_columns + min(in_columns, FAULT_AROUND_BYTES * len(windows))
+        table = row * len(self.seen)
+        return self.predicted - table + min(table, FAULT_AROUND_BYTES * len(windows))
 
     def look(self, ids):
         """Record that these tokens occurred, and update `measured`."""
@@ -272,7 +274,8 @@ class Plan:
         if now := resident("self"):
             # the kernel's high-water mark is exact, but useful only if it rose since the start
             mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
-            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
+            self.whole = max(self.whole or 0, now[mark])
+            self.measured = self.whole - self.started["VmRSS"]
 
     def __str__(self):
         budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"
@@ -282,6 +285,7 @@ class Plan:
         if self.measured is not None:
             rows[f"  expected for the {self.seen.sum():,} tokens of the vocabulary that came up"] = self.expected
             rows["  measured"] = self.measured
+            rows["  the whole process, with Python and its libraries"] = self.whole
         note = slower(DTYPES[self.setting.precision])
         return f"{self.subject.name}, {budget}\n{in_columns(rows)}" + (f"\n  note: {note}" if note else "")
 
@@ -338,7 +342,8 @@ def make(
 ) -> Plan:
     """Return the Plan for a checkpoint or its name: the first setting whose predicted bytes fit the budget.
 
-    Without a budget, it is the first setting. Raises ValueError if no setting fits (the message names the smallest
+    Without a budget, it is the first setting. "container" is the budget that the container's limit leaves to this
+    process. Raises ValueError if there is no such limit, if no setting fits (the message names the smallest
     budget that works), for a model on a GPU, and for a lever chosen by hand that is not possible."""
     started = resident("self")
     subject = subject_of(checkpoint)
@@ -347,11 +352,23 @@ def make(
     if budget is None:
         return Plan(subject, None, settings[0], [], started)
     kept = chosen.precision or subject.precision
-    budget, allowed = parse_size(budget), [r for r in settings if allow_lossy or r.precision == kept]
+    budget = container_budget() if budget == CONTAINER else parse_size(budget)
+    allowed = [setting for setting in settings if allow_lossy or setting.precision == kept]
     for number, setting in enumerate(allowed):
         if subject.total(setting) <= budget:
             return Plan(subject, budget, setting, allowed[:number], started)
     raise ValueError(too_small(subject, budget, allowed, settings))
+
+
+def container_budget():
+    """Return the bytes by which the container's limit lets this process grow; ValueError if there is no limit.
+
+    Library pages that a new process touches for the first time come on top of a plan, so they are subtracted.
+    """
+    left = memory_left()
+    if left is None:
+        raise ValueError(f"memory_budget {CONTAINER!r}: nothing limits the memory of this process here; give a size")
+    return max(1, left - LIBRARY_PAGES_BYTES)
 
 
 def subject_of(checkpoint):

@@ -10,6 +10,7 @@ from transformers import BertForSequenceClassification
 
 from zsc_utils import inference
 from zsc_utils import plan as planning
+from zsc_utils._process import trim_heap
 from zsc_utils._tensors import has_foreign_hooks
 from zsc_utils._types import Attention, Name, Precision, Size
 from zsc_utils.attention import use
@@ -157,6 +158,7 @@ def within_memory(forward: Callable[[], list]) -> list:
         said = str(error).strip().split("\n")[0][:200]
     # outside the except clause: the error's traceback no longer holds the tensors, so their memory can be freed
     gc.collect()
+    trim_heap()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     raise MemoryError(said)

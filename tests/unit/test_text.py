@@ -276,6 +276,59 @@ def test_the_order_of_labels_changes_no_score(mini):
         )
 
 
+# -------------------------------------------------------------------------------------------------- labels are things
+
+
+def test_labels_with_descriptions_are_judged_by_these_and_named_by_themselves(mini):
+    classify = zsc.ZeroShotClassifier(mini)
+    described = {"财经": "银行、股市和利率", "体育": "球队、比赛和运动员"}
+    by_words = classify(TEXTS, list(described.values()), "这段文字关于{}")
+    for found, wanted in zip(classify(TEXTS, described, "这段文字关于{}"), by_words, strict=True):
+        assert found["scores"] == wanted["scores"] and found["ids"] == found["labels"]
+        assert [described[label] for label in found["labels"]] == wanted["labels"]
+        assert found["scores_by_label"] == dict(zip(found["labels"], found["scores"]))
+
+
+def test_labels_with_ids_keep_their_names(oracle):
+    classify = zsc.ZeroShotClassifier(oracle)
+    ids = {7: "财经", 3: "体育", 9: "军事"}
+    plain = classify(TEXTS, list(ids.values()))
+    for found, wanted in zip(classify(TEXTS, ids), plain, strict=True):
+        assert {key: found[key] for key in wanted} == wanted
+        assert [ids[key] for key in found["ids"]] == found["labels"]
+        assert found["scores_by_label"] == dict(zip(found["ids"], found["scores"]))
+    assert list(classify.stream(TEXTS, ids)) == classify(TEXTS, ids) == list(classify(iter(TEXTS), ids))
+    assert "ids" not in plain[0]
+
+
+@pytest.mark.parametrize("labels, message", [
+    ({}, "is empty"), ({1: "财经", 2: " 财经"}, "which are the same"), ({"财经": ""}, "label 0 is empty"),
+    ({"": "财经"}, "label 0 is empty"), ({1: 2}, "label 0 is 2"),
+])  # fmt: skip
+def test_mappings_that_name_no_labels(oracle, labels, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        zsc.ZeroShotClassifier(oracle)(TEXTS, labels)
+
+
+def test_what_is_none_of_the_labels_is_rejected(mini):
+    classify = zsc.ZeroShotClassifier(mini)
+    texts = ["央行下调利率，房贷月供将减少", "国足客场一比零取胜", "今天"]
+    logits = classify.logits([(text, label) for text in texts for label in LABELS]).reshape(3, 3, 3).astype(float)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    best = shares[..., mini.entailment_id].max(1)
+    for reject in (0, *(best + 1e-9), 1):
+        found = classify(texts, LABELS, reject=float(min(1, reject)))
+        assert [result["rejected"] for result in found] == [bool(share < min(1, reject)) for share in best]
+    assert "rejected" not in classify(texts[0], LABELS)
+    assert [r["rejected"] for r in classify.stream(texts, LABELS, multi_label=True, reject=1)] == [True] * 3
+
+
+@pytest.mark.parametrize("reject", [-0.1, 1.1, "0.5", True, float("nan")])
+def test_thresholds_that_are_none(oracle, reject):
+    with pytest.raises(ValueError, match="reject .*: give the least entailment"):
+        zsc.ZeroShotClassifier(oracle)(TEXTS, LABELS, reject=reject)
+
+
 # ----------------------------------------------------------------------------------------------------------- processes
 
 
