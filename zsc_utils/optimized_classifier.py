@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -64,7 +64,7 @@ class OptimizedZeroShotClassifier:
         if batch_size is not None:
             whole_number("batch_size", batch_size, "give the number of texts to take together")
         texts = check_texts([texts] if isinstance(texts, str) else texts)
-        own = list(islice(labels, len(texts) + 1)) if is_per_text(labels) else None
+        own: Any = list(islice(labels, len(texts) + 1)) if is_per_text(labels) else None
         self.classify.label_sets(  # all labels are checked before any computation
             labels if own is None else iter(own), len(texts),
             options.get("hypothesis_template", DEFAULT_TEMPLATE), options.get("window"),
