@@ -24,13 +24,10 @@ ENGINES = {"ours": "#D55E00", "transformers": "#56B4E9", "ModelScope": "#000000"
 CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the best label, and all others
 
 
-def add_chinese_font():
-    """Register mplfonts' Chinese font with matplotlib; matplotlibrc names it."""
+def use_chinese_font() -> None:
+    """Make the font of mplfonts known to matplotlib, for all of this process; notebooks/matplotlibrc names it."""
     fonts = Path(find_spec("mplfonts").origin).parent / "fonts"
     font_manager.fontManager.addfont(fonts / "NotoSansCJKsc-Regular.otf")
-
-
-add_chinese_font()
 
 
 def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> None:

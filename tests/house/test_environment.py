@@ -114,6 +114,35 @@ def test_what_needs_no_torch_does_not_load_it(rooms, heavy):
     assert done.stdout == "\n"
 
 
+CHANGES = """
+import importlib, logging, os, signal, sys, warnings
+import torch, transformers, matplotlib.pyplot
+from matplotlib import font_manager
+
+def state():
+    return {
+        "environment": {k: v for k, v in os.environ.items() if k not in ("MKL_DISABLE_FAST_MM", "OMP_NUM_THREADS")},
+        "fonts": len(font_manager.fontManager.ttflist), "filters": list(warnings.filters), "path": list(sys.path),
+        "handlers": [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], "threads": torch.get_num_threads(),
+        "logging": (logging.root.level, list(logging.root.handlers), transformers.logging.get_verbosity()),
+        "dtype": torch.get_default_dtype(), "gradients": torch.is_grad_enabled(), "directory": os.getcwd(),
+    }
+
+before = state()
+for room in sys.argv[1:]:
+    importlib.import_module(f"zsc_utils.{room}")
+after = state()
+print(*(what for what in before if before[what] != after[what]))
+"""
+
+
+def test_importing_a_room_changes_nothing_outside():
+    """But for two variables that torch reads when it is imported, and attention's name in transformers' registry."""
+    rooms = [file.stem for file in (ROOT / "zsc_utils").glob("*.py") if file.stem not in ("__init__", "__main__")]
+    done = subprocess.run([sys.executable, "-c", CHANGES, *rooms], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def test_each_public_name_is_found_where_it_lives():
     import zsc_utils
 
