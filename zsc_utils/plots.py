@@ -26,8 +26,10 @@ CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the best label, and all others
 
 def use_chinese_font() -> None:
     """Make the font of mplfonts known to matplotlib, for all of this process; notebooks/matplotlibrc names it."""
-    fonts = Path(find_spec("mplfonts").origin).parent / "fonts"
-    font_manager.fontManager.addfont(fonts / "NotoSansCJKsc-Regular.otf")
+    package = find_spec("mplfonts")  # not imported: only its file is wanted
+    if package is None or package.origin is None:
+        raise ImportError("charts with Chinese text need the font of mplfonts: pip install 'zsc-utils[notebooks]'")
+    font_manager.fontManager.addfont(Path(package.origin).parent / "fonts" / "NotoSansCJKsc-Regular.otf")
 
 
 def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> None:
