@@ -1,4 +1,4 @@
-"""BERT as a thing to be rebuilt: the shapes of its weights, a model without any, and copies with other modules."""
+"""Build BERT models: the shapes of their weights, a model without weights, and copies with replaced modules."""
 
 import copy
 
@@ -10,7 +10,7 @@ from zsc_utils._weights import CheckpointError
 
 
 def expected_shapes(config):
-    """{name: shape} of every weight that a config asks for, as BertForSequenceClassification names them."""
+    """Return {name: shape} of every weight that a config requires, with BertForSequenceClassification's names."""
     h, f = config.hidden_size, config.intermediate_size
     linear = {"bert.pooler.dense": (h, h), "classifier": (config.num_labels, h)}
     norms = ["bert.embeddings.LayerNorm"]
@@ -31,7 +31,7 @@ def expected_shapes(config):
 
 
 def check_shapes(found, config, file):
-    """Raise unless `found` {name: shape} is exactly what the config asks for."""
+    """Raise CheckpointError unless `found`, {name: shape}, is exactly what the config requires."""
     expected = expected_shapes(config)
     missing, strange = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or strange:
@@ -44,7 +44,7 @@ def check_shapes(found, config, file):
 
 
 def weightless(config):
-    """A model whose weights are on the meta device, so that none takes memory; its index buffers are real."""
+    """Return a model whose weights are on the meta device, where they take no memory. Its index buffers are real."""
     with torch.device("meta"):
         model = BertForSequenceClassification(config)
     embeddings = model.bert.embeddings
@@ -54,9 +54,9 @@ def weightless(config):
 
 
 def rebuilt(module, change):
-    """A copy of a model in which `change(submodule, name)` has replaced modules; None: look at the children.
+    """Return a copy of a model, with its own config, in which `change(submodule, name)` has replaced modules.
 
-    Weights that are not replaced are shared with the original, which stays as it was; settings are its own.
+    If `change` returns None, the children are visited. Weights that are not replaced are shared with the original.
     """
     model = rebuilt_module(module, change, "")
     own = copy.deepcopy(module.config)
@@ -70,18 +70,18 @@ def rebuilt_module(module, change, name):
     new = change(module, name)
     if new is None:
         new = with_weights(module, module._parameters)
-        new._buffers = dict(module._buffers)  # where int8 weights are
+        new._buffers = dict(module._buffers)  # shared, not cloned: int8 weights are buffers
         path = name + "." if name else ""
         new._modules = {key: rebuilt_module(child, change, path + key) for key, child in module._modules.items()}
     return new
 
 
 def with_weights(module, weights):
-    """A copy of one module with other weights, {name: tensor}, and no hooks; its children are the same."""
+    """Return a copy of one module with other weights, {name: tensor}, and without hooks. Its children are shared."""
     new = object.__new__(type(module))
     new.__dict__.update(vars(module))
     new.__dict__.update({key: type(value)() for key, value in vars(module).items() if "_hooks" in key})
-    new.__dict__.pop("_output_capturing_hooks_installed", None)  # by which transformers knows that its own are there
+    new.__dict__.pop("_output_capturing_hooks_installed", None)  # set by transformers with its hooks, removed above
     new._parameters = {
         key: tensor if isinstance(tensor, Parameter) else Parameter(tensor, requires_grad=False)
         for key, tensor in weights.items()
@@ -92,7 +92,7 @@ def with_weights(module, weights):
 
 
 def float_module(module, name, tensors, dtype):
-    """A module with weights in `dtype` from its tensors as they are stored; those of that dtype are shared."""
+    """Return a module with weights in `dtype`, from its stored tensors. Tensors already in `dtype` are shared."""
     weights = {}
     for key in module._parameters:
         weights[key] = tensors[key].to(dtype)
@@ -102,7 +102,7 @@ def float_module(module, name, tensors, dtype):
 
 
 def converted(module, dtype):
-    """A copy of a module that holds weights itself, in `dtype`; None for one that only holds modules."""
+    """Return a copy of a module with its own weights converted to `dtype`; None if only its children have weights."""
     if not module._parameters:
         return None
     weights = {name: tensor.detach().to(dtype, copy=True) for name, tensor in module._parameters.items()}

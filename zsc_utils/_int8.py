@@ -1,8 +1,8 @@
-"""int8: rows of a matrix with a scale each, the modules that multiply them, and how they lie in a file.
+"""int8: weight matrices with one scale per row, the modules that multiply them, and how files store them.
 
-Each row of a weight matrix is scaled so that its largest number becomes 127, and each token's activations likewise
-while the model runs (63 on processors whose eight-bit products would overflow); whole numbers are multiplied and added,
-and the two scales undo the scaling. Layer norms, biases and the classifier stay in fp32.
+Each row of a weight matrix is scaled so that its largest absolute value becomes 127. While the model runs, each token's
+activations are scaled likewise (to 63 on processors whose 8-bit products would overflow). The integers are multiplied
+and summed, and the sums are multiplied by both scales. Layer norms, biases and the classifier stay in fp32.
 """
 
 import functools
@@ -26,27 +26,26 @@ from zsc_utils._products import (
 from zsc_utils._weights import CheckpointError, tensor_shapes, weights_file, write_tensors
 from zsc_utils.memory import parameters
 
-ROWS_AT_A_TIME = 256  # of a matrix that is made int8 while it is read
+ROWS_AT_A_TIME = 256  # rows of a matrix that are converted to int8 at a time during reading
 
 
 def rows_to_int8(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(int8 matrix, fp32 scale a row): the largest number of a row becomes 127 or -127."""
+    """Return (int8 matrix, fp32 scale of each row). The largest absolute value of a row becomes 127."""
     scale = (matrix.abs().amax(1) / 127).clamp_min(1e-12)
     return (matrix / scale[:, None]).round().to(torch.int8), scale
 
 
 class Int8Linear(Module):
-    """A linear layer with int8 weights, one scale a row; activations become int8 on the way, one scale a token.
+    """A linear layer with int8 weights, one scale per row. `forward` converts activations to int8, one scale per token.
 
-    Where no int8 product is right and fast, activations stay as they are, and the rows become an fp32 matrix for as
-    long as they are multiplied (`engine`, see _products).
+    With the "widened" engine (see _products), activations stay in fp32, and the rows are converted to an fp32 matrix
+    while they are multiplied.
     """
 
     def __init__(self, rows, scale, bias, engine=None):
         """`rows` (out, in) int8, `scale` (out,) fp32, `bias` (out,) fp32.
 
-        `engine`: "packed", "plain" or "widened" (default: what int8_engine says); all but "packed" keep the caller's
-        tensor.
+        `engine`: "packed", "plain" or "widened" (default: int8_engine()). "packed" copies `rows`, the others keep it.
         """
         super().__init__()
         self.engine = engine or int8_engine()
@@ -72,26 +71,26 @@ class Int8Linear(Module):
         return torch.addcmul(self.bias, product, token_scale, out=product)
 
     def widened(self):
-        """A function as `forward`, its rows in an fp32 matrix: for many calls, as that is made only once."""
+        """Return `forward` of the "widened" engine as a function. It makes the fp32 matrix once, for many calls."""
         return functools.partial(multiply_widened, matrix=self.rows().float(), scale=self.scale, bias=self.bias)
 
     def __reduce__(self):
-        """How it is copied and pickled: packed rows cannot be, so they are packed anew."""
+        """Copy and pickle the layer. Packed rows cannot be copied or pickled, so they are unpacked and packed again."""
         return Int8Linear, (self.rows(), self.scale, self.bias, self.engine)
 
     def rows(self):
-        """The int8 weights (out, in) as they came."""
+        """Return the int8 weights (out, in), unpacked."""
         return self.packed.to_dense().t().contiguous() if self.engine == PACKED else self.plain
 
     def stored(self):
-        """{key: tensor} as a file holds them."""
+        """Return {key: tensor} as a file stores them."""
         return {"weight": self.rows(), "weight.scale": self.scale, "bias": self.bias}
 
 
 def tokens_to_int8(x: torch.Tensor, block: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
-    """Activations (..., in) as int8, and an fp32 scale a token: x is whole * scale.
+    """Return activations (..., in) as int8, `whole`, and an fp32 `scale` per token: x is about whole * scale.
 
-    Some tokens at a time, so that what lies between is small.
+    Only `block` tokens are converted at a time, so that temporary tensors are small.
     """
     largest, flat = activation_range(), x.reshape(-1, x.shape[-1])
     whole, scale = torch.empty_like(flat, dtype=torch.int8), flat.new_empty(len(flat), 1)
@@ -103,7 +102,7 @@ def tokens_to_int8(x: torch.Tensor, block: int = 256) -> tuple[torch.Tensor, tor
 
 
 class Int8Embedding(Module):
-    """An embedding table in int8, one scale a row; the rows that are looked up become fp32."""
+    """An embedding table in int8, one scale per row. The rows that are looked up are converted to fp32."""
 
     def __init__(self, rows, scale):
         super().__init__()
@@ -114,17 +113,17 @@ class Int8Embedding(Module):
         return self.weight[ids].float().mul_(self.scale[ids].unsqueeze(-1))
 
     def stored(self):
-        """{key: tensor} as a file holds them."""
+        """Return {key: tensor} as a file stores them."""
         return {"weight": self.weight, "weight.scale": self.scale}
 
 
 def in_rows(module, name):
-    """Whether a module's matrix becomes int8: of linear layers and embeddings, but not of the classifier."""
+    """Return whether a module's matrix becomes int8: linear layers and embeddings, but not the classifier."""
     return isinstance(module, Embedding | Linear) and name != "classifier"
 
 
 def to_int8(module, name):
-    """What takes a module's place in an int8 model; None where its children decide."""
+    """Return the module that replaces `module` in an int8 model; None if only its children have weights."""
     if isinstance(module, Embedding):
         return Int8Embedding(*rows_to_int8(module.weight.detach().float()))
     if in_rows(module, name):
@@ -133,15 +132,15 @@ def to_int8(module, name):
 
 
 def int8_bytes(config: PretrainedConfig) -> int:
-    """What `quantize(checkpoint, "int8")` will hold in memory, predicted from the config, exact.
+    """Return, from the config, the exact bytes of the weights that `quantize(checkpoint, "int8")` makes.
 
-    Matrices take a byte a number and four a row for its scale; linear layers that oneDNN multiplies, the classifier
-    aside, four more a row for zeros that it asks for. The rest is fp32.
+    A matrix takes one byte per number and four per row for the scale. With the "packed" engine, oneDNN needs four bytes
+    of zeros per row of each linear layer except the classifier. The other weights are fp32.
     """
     h, f, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     counts = parameters(config)
     table_rows = counts["embeddings"] // h
-    rows = layers * (5 * h + f) + h  # of all linear layers but the classifier: outputs, each with a bias
+    rows = layers * (5 * h + f) + h  # outputs of all linear layers except the classifier; each has a bias
     matrices = layers * (4 * h * h + 2 * h * f) + h * h
     in_int8 = counts["embeddings"] + matrices
     zeros = 4 * rows * (int8_engine() == PACKED)
@@ -152,7 +151,7 @@ def int8_bytes(config: PretrainedConfig) -> int:
 
 
 def store_int8(file, config, new):
-    """Write a file of weights anew in int8, with one tensor in memory at a time."""
+    """Write the weights of a file to a new file in int8, with one tensor in memory at a time."""
     model = weightless(config)
     matrices = {f"{name}.weight" for name, module in model.named_modules() if in_rows(module, name)}
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
@@ -162,10 +161,10 @@ def store_int8(file, config, new):
 
     def made(name):
         nonlocal scale
-        with safe_open(file, framework="pt") as tensors:  # opened anew each time: what was read is let go
+        with safe_open(file, framework="pt") as tensors:  # opened again each time, to release the pages read before
             if name in matrices:
                 tensor, scale = int8_rows(tensors, name, file)
-            else:  # a scale follows its matrix
+            else:  # in sorted order, a scale comes right after its matrix
                 tensor = in_fp32(tensors, name, file) if name in shapes else scale
         yield tensor
 
@@ -173,9 +172,9 @@ def store_int8(file, config, new):
 
 
 def read_int8(folder, config, *, dtype=torch.int8, attn_implementation="sdpa"):
-    """An int8 model from its file, read module by module; what is stored in more bits is made int8 while it is read."""
+    """Return an int8 model from its folder, read module by module. Floating-point matrices become int8 while read."""
     file = weights_file(folder)
-    if dtype not in (torch.float32, torch.int8):  # fp32 is what load asks for when nobody asked
+    if dtype not in (torch.float32, torch.int8):  # fp32 is load's default: it may mean that no dtype was given
         raise CheckpointError(f"{folder.name} is stored in int8 and runs in it: leave out dtype {dtype}")
     weights = {name: shape for name, shape in tensor_shapes(file).items() if not name.endswith(".scale")}
     check_shapes(weights, config, file)
@@ -184,12 +183,12 @@ def read_int8(folder, config, *, dtype=torch.int8, attn_implementation="sdpa"):
 
 
 def read_module(module, name, file):
-    """A module with its tensors from the file, int8 where it belongs; None for one that only holds modules."""
+    """Return a module with its tensors from the file, its matrix in int8; None if only its children have weights."""
     if not module._parameters:
         return None
     own = {}
     for key in module._parameters:
-        with safe_open(file, framework="pt") as tensors:  # opened anew each time: what was read is let go
+        with safe_open(file, framework="pt") as tensors:  # opened again each time, to release the pages read before
             full = f"{name}.{key}"
             if in_rows(module, name) and key == "weight":
                 rows, scale = int8_rows(tensors, full, file)
@@ -201,7 +200,7 @@ def read_module(module, name, file):
 
 
 def int8_module(module, name, tensors, dtype):
-    """A module with its tensors as an int8 file holds them: matrices in int8, the rest in fp32."""
+    """Return a module built from its tensors in an int8 file: the matrix in int8, the rest in fp32."""
     if not in_rows(module, name):
         return float_module(module, name, tensors, torch.float32)
     matrix = tensors["weight"], tensors["weight.scale"]
@@ -211,7 +210,7 @@ def int8_module(module, name, tensors, dtype):
 
 
 def in_fp32(tensors, name, file):
-    """A tensor of an open file, copied into fp32, whatever it is stored in."""
+    """Return an fp32 copy of a tensor in an open file, which stores it in floating point or as an int8 matrix."""
     tensor = tensors.get_tensor(name)
     if tensor.dtype == torch.int8 and tensor.ndim == 2:
         return tensor * scale_of(tensors, name, file)[:, None]
@@ -221,7 +220,7 @@ def in_fp32(tensors, name, file):
 
 
 def scale_of(tensors, name, file):
-    """The scales of int8 rows, fp32, a positive one for each row."""
+    """Return the fp32 scales of an int8 matrix. Raises CheckpointError unless each row has a finite, positive one."""
     scale = tensors.get_tensor(f"{name}.scale").float() if f"{name}.scale" in tensors.keys() else None
     rows = tensors.get_slice(name).get_shape()[0]
     if scale is None or scale.shape != (rows,) or not (scale.isfinite() & (scale > 0)).all():
@@ -230,9 +229,9 @@ def scale_of(tensors, name, file):
 
 
 def int8_rows(tensors, name, file):
-    """(int8 rows, a scale each) of a matrix in an open file; one in floating point becomes int8 some rows at a time."""
+    """Return (int8 rows, fp32 scales) of a matrix in an open file. Floating point is converted some rows at a time."""
     stored = tensors.get_slice(name)
-    if stored.get_dtype() == "I8":  # stays mapped: of embeddings only rows that are looked up take memory
+    if stored.get_dtype() == "I8":  # stays memory-mapped: only embedding rows that are looked up take memory
         return tensors.get_tensor(name), scale_of(tensors, name, file)
     if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
         raise CheckpointError(f"{file} is broken: {name} is stored as {stored.get_dtype()}")
@@ -246,8 +245,8 @@ def int8_rows(tensors, name, file):
 
 
 def read_int8_rows(folder, config, *, dtype=torch.float32, attn_implementation="sdpa"):
-    """Matrices stored as int8 with one fp32 scale a row, `name.scale`; unpacked module by module while loading, so that
-    no more than one matrix is in memory twice."""
+    """Return a model from a file with int8 matrices, one fp32 scale per row (`name.scale`). They are converted to
+    `dtype` module by module during loading, so that at most one matrix is in memory twice."""
     file = weights_file(folder)
     shapes = tensor_shapes(file)
     check_shapes({name: shape for name, shape in shapes.items() if not name.endswith(".scale")}, config, file)
@@ -258,20 +257,9 @@ def read_int8_rows(folder, config, *, dtype=torch.float32, attn_implementation="
 
 
 def unpacked(module, name, file, dtype):
-    """A module with its weights from the file, in `dtype`; None for one that only holds modules."""
+    """Return a module with its weights from the file, in `dtype`; None if only its children have weights."""
     if not module._parameters:
         return None
-    with safe_open(file, framework="pt") as tensors:  # opened anew for each: what was read is let go
-        weights = {key: unpack(tensors, f"{name}.{key}", file).to(dtype) for key in module._parameters}
+    with safe_open(file, framework="pt") as tensors:  # opened again for each module, to release the pages read before
+        weights = {key: in_fp32(tensors, f"{name}.{key}", file).to(dtype) for key in module._parameters}
     return with_weights(module, weights)
-
-
-def unpack(tensors, name, file):
-    """A tensor of an open file in fp32, copied."""
-    tensor = tensors.get_tensor(name)
-    if tensor.dtype != torch.int8:
-        return tensor.to(torch.float32, copy=True)
-    scale = tensors.get_tensor(f"{name}.scale") if f"{name}.scale" in tensors.keys() else None
-    if scale is None or scale.shape != tensor.shape[:1]:
-        raise CheckpointError(f"{file} is broken: no scale, or not one a row, for {name}")
-    return tensor.to(torch.float32).mul_(scale[:, None])

@@ -1,12 +1,11 @@
-"""Matrix products on this processor: which int8 engine is right and fast here, and how slow 16 bits are.
+"""Matrix products on this processor: which int8 engine is exact and fast, and how slow 16 bits are.
 
-Nothing is looked up in a list of processors. Each engine is tried once in a process: on a product whose answer is
-known, and in time, against fp32. int8 rows are multiplied in one of three ways:
+There is no list of processors. Each engine is tested once per process: it computes a product whose result is known, and
+its time is compared with fp32's. int8 rows are multiplied by one of three engines:
 
-- "packed": by oneDNN, with the rows laid out as it likes them, a copy
-- "plain": by torch._int_mm, with the rows as they are
-- "widened": in fp32, with a matrix made of the rows for as long as it multiplies; where neither of these is right and
-  fast
+- "packed": oneDNN, with a copy of the rows in its own layout
+- "plain": torch._int_mm, with the rows as they are
+- "widened": fp32, with an fp32 matrix that exists only while it is used; for when no other engine is exact and fast
 """
 
 import functools
@@ -17,26 +16,26 @@ import torch
 from torch.nn import functional
 
 PACKED, PLAIN, WIDENED = "packed", "plain", "widened"
-RANGES = (127, 63)  # largest activations that are tried: of eight bits, and of seven, which cannot overflow
-ROWS, WIDTH = 256, 768  # of the products that are tried: a chunk of tokens, and StructBERT-base's hidden size
-CHUNKS = 16  # that a layer is streamed for, about: STREAMED blocks of 4,096 tokens in chunks of ROWS
+RANGES = (127, 63)  # largest activations that are tested: 8 bits, then 7 bits, which cannot overflow
+ROWS, WIDTH = 256, 768  # sizes of the tested products: a chunk of tokens, and StructBERT-base's hidden size
+CHUNKS = 16  # about the products per packing of a streamed layer: 4,096 tokens (plan.STREAMED) in chunks of ROWS
 TURNS = 7
-TOO_SLOW = 1.6  # times fp32's seconds, from which on an engine is not used: known ones take under 1.2, or over 2.4
-HOPELESS = 10  # times fp32's seconds, after which no more turns are taken
-MUCH = 1.5  # times as fast an engine has to be to be taken before the one that is preferred
+TOO_SLOW = 1.6  # times fp32's time: a slower engine is not used; known engines take under 1.2, or over 2.4
+HOPELESS = 10  # if a product takes more than this many times fp32's time, no more turns are measured
+MUCH = 1.5  # the preferred engine is used unless it takes more than this many times the other engine's time
 
 
 def pack(rows: torch.Tensor) -> torch.Tensor:
-    """int8 rows (out, in) as oneDNN likes them."""
+    """Return a copy of int8 rows (out, in) in oneDNN's layout."""
     return torch.ops.onednn.qlinear_prepack(rows.contiguous(), None)
 
 
 def multiply_packed(
     whole: torch.Tensor, shift: int, packed: torch.Tensor, scale: torch.Tensor, no_shift: torch.Tensor
 ) -> torch.Tensor:
-    """(whole - shift) times the packed rows, times their scale, in fp32; `whole` is uint8.
+    """Return (whole - shift) times the packed rows, times their scale, in fp32.
 
-    Rows are packed for uint8 only: beside int8 oneDNN falls back to its reference code, which is far slower.
+    `whole` must be uint8: for int8, oneDNN uses its reference code, which is far slower.
     """
     return torch.ops.onednn.qlinear_pointwise(
         whole, 1.0, shift, packed, scale, no_shift, None, 1.0, 0, torch.float32, "none", [], ""
@@ -44,14 +43,14 @@ def multiply_packed(
 
 
 def multiply_plain(whole: torch.Tensor, rows: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """whole (..., in) times rows (out, in), both int8, times the rows' scale, in fp32."""
+    """Return whole (..., in) times rows (out, in), both int8, times the rows' scale, in fp32."""
     product = torch._int_mm(whole.reshape(-1, whole.shape[-1]), rows.t())
-    product = product.view(torch.float32).copy_(product)  # in its own place, number by number
+    product = product.view(torch.float32).copy_(product)  # converted from int32 in place
     return product.mul_(scale).unflatten(0, whole.shape[:-1])
 
 
 def multiply_widened(x: torch.Tensor, matrix: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """x (..., in) times an fp32 matrix (out, in) of whole numbers, times their rows' scale, plus the bias."""
+    """Return x (..., in) times an fp32 matrix (out, in) of whole numbers, times the rows' scale, plus the bias."""
     product = functional.linear(x, matrix)
     return torch.addcmul(bias, product, scale, out=product)
 
@@ -61,10 +60,10 @@ def multiply_widened(x: torch.Tensor, matrix: torch.Tensor, scale: torch.Tensor,
 
 @functools.cache
 def int8_engine(streamed: bool = False) -> str:
-    """The engine for int8 rows here: one that is exact and no slower than fp32, else "widened".
+    """Return the int8 engine for this processor: an exact one within TOO_SLOW times fp32's time, else "widened".
 
-    Of two such it is "packed", but "plain", which needs no copy, if `streamed`: for rows that come from a file for each
-    block of tokens and would be packed each time. Only where the other is much faster it is that one.
+    If two engines qualify, "packed" is preferred. With `streamed`, "plain" is: rows are read from a file for each
+    block of tokens, and "packed" would pack them each time. If the other is over MUCH times as fast, it is returned.
     """
     preferred = (PLAIN, PACKED) if streamed else (PACKED, PLAIN)
     usable = [engine for engine in preferred if is_usable(engine)]
@@ -74,41 +73,40 @@ def int8_engine(streamed: bool = False) -> str:
 
 
 def is_usable(engine: str) -> bool:
-    """Whether an engine is there, right with the activations of `activation_range`, and fast enough."""
+    """Return whether an engine is exact up to activation_range() and takes at most TOO_SLOW times fp32's time."""
     return right_range(engine) >= activation_range() and times_as_long(engine) <= TOO_SLOW
 
 
 def engine_time(engine: str, streamed: bool) -> float:
-    """How many times fp32's seconds a product takes; streamed rows are packed once for CHUNKS products."""
+    """Return a product's time as a multiple of fp32's; if `streamed`, "packed" also counts 1 / CHUNKS of a packing."""
     packing = times_as_long("packing") / CHUNKS if streamed and engine == PACKED else 0
     return times_as_long(engine) + packing
 
 
 @functools.cache
 def activation_range() -> int:
-    """The largest whole number of an activation in int8: 127 where packed products come out right with it, else 63.
+    """Return the largest int8 activation: 63 if packed products are exact with it but not with 127, else 127.
 
-    AVX2 adds two products in 16 bits, and 2 x 127 x 255 does not fit: oneDNN's answer is wrong then, without a word.
-    Activations from -63 to 63, shifted to 1 to 127, cannot overflow. Plain products take the same, so that a model
-    that is streamed gives the same scores.
+    AVX2 adds two products in 16 bits, where 2 x 127 x 255 does not fit: oneDNN then returns wrong results without an
+    error. Activations from -63 to 63, shifted to 1 to 127, cannot overflow. "plain" uses the same range, so that a
+    streamed model gives the same scores. If "packed" is missing, or wrong with both ranges, the result is 127.
     """
     return right_range(PACKED) or RANGES[0]
 
 
 @functools.cache
 def right_range(engine: str) -> int:
-    """The first of RANGES with which an engine's products come out right at both its ends; 0 if there is none, or no
-    such engine."""
+    """Return the first of RANGES whose extremes an engine multiplies exactly; 0 if there is none, or no such engine."""
     if not torch.backends.mkldnn.is_available():
         return 0
     try:
         return next((largest for largest in RANGES if is_right(engine, largest)), 0)
-    except (RuntimeError, AttributeError):  # what torch raises for a product that its build or the processor lacks
+    except (RuntimeError, AttributeError):  # raised if torch's build or the processor lacks the product
         return 0
 
 
 def is_right(engine: str, largest: int) -> bool:
-    """Whether products of activations of `largest` and -`largest` with rows of 127 and -127 come out right."""
+    """Return whether an engine's products of activations of `largest` and -`largest` with rows of ±127 are exact."""
     rows = torch.full((ROWS, WIDTH), 127, dtype=torch.int8)
     rows[ROWS // 2 :] = -127
     whole = torch.full((64, WIDTH), largest, dtype=torch.int8)
@@ -118,8 +116,8 @@ def is_right(engine: str, largest: int) -> bool:
 
 
 def ready_product(engine: str, rows: torch.Tensor, largest: int = RANGES[-1]):
-    """A function that multiplies activations (tokens, in) by int8 rows, unscaled, to fp32: by "packed" uint8 from 1 to
-    2 x largest + 1, which stands for -largest to largest, by "plain" int8."""
+    """Return a function that multiplies activations (tokens, in) by int8 rows, without scales, to fp32. "plain" takes
+    int8. "packed" takes uint8 from 1 to 2 x largest + 1, which stands for -largest to largest."""
     ones, zeros = torch.ones(len(rows)), torch.zeros(len(rows), dtype=torch.int32)
     if engine == PLAIN:
         return lambda whole: multiply_plain(whole, rows, ones)
@@ -129,10 +127,10 @@ def ready_product(engine: str, rows: torch.Tensor, largest: int = RANGES[-1]):
 
 @functools.cache
 def times_as_long(what: str | torch.dtype) -> float:
-    """How many times fp32's seconds this product takes here: an engine, "packing" alone, or torch.float16 or bfloat16.
+    """Return a product's time as a multiple of fp32's. `what`: an engine, "packing", torch.float16 or torch.bfloat16.
 
-    Best of some turns that alternate, in seconds of the processor on one thread, which other processes hardly change;
-    some milliseconds, once in a process.
+    It takes turns with fp32's product. The best time of each counts: CPU seconds of one thread, which other processes
+    hardly affect. This takes some milliseconds, once per process and product.
     """
     x, matrix = torch.ones(ROWS, WIDTH), torch.ones(WIDTH, WIDTH)
     ways = {torch.float32: lambda: functional.linear(x, matrix), what: way(what, x, matrix)}
@@ -153,7 +151,7 @@ def times_as_long(what: str | torch.dtype) -> float:
 
 
 def way(what, x, matrix):
-    """The product of `times_as_long` as a function."""
+    """Return the product `what` of `times_as_long` as a function."""
     if isinstance(what, torch.dtype):
         x, matrix = x.to(what), matrix.to(what)
         return lambda: functional.linear(x, matrix)
@@ -165,7 +163,7 @@ def way(what, x, matrix):
 
 
 def slower(dtype: torch.dtype) -> str | None:
-    """A sentence for a dtype whose products are slower than fp32's on this processor, None for others."""
+    """Return a sentence if products in fp16 or bf16 take over 1.1 times fp32's time on this processor, else None."""
     times = times_as_long(dtype) if dtype in (torch.float16, torch.bfloat16) else 0
     name = str(dtype).removeprefix("torch.")
     return f"products in {name} take {times:.1f} times as long as in fp32 on this processor" if times > 1.1 else None

@@ -1,6 +1,6 @@
-"""The door for what people bring: texts, labels and templates, checked, or refused by name.
+"""Check the texts, labels and templates that users give. Errors name the wrong one.
 
-Nothing here needs torch.
+This module does not import torch.
 """
 
 import os
@@ -15,11 +15,11 @@ DEFAULT_TEMPLATE = "{}"  # the label alone is the hypothesis
 
 @dataclass(frozen=True)
 class Row:
-    """A text on its way from an input to its result.
+    """A row of the input: a text to classify, or the error that replaces it.
 
-    `number` is its place in the input, as its source counts. `text` is what is to be classified; where there is
-    nothing, `error` says why. `labels` are its own, where texts have labels of their own. `kept` goes into its result
-    as it is, such as an id. `where` is how errors name the text; else it is named by its number.
+    `number` is its position in the input, as its source counts (from 0 or 1). `error` says why there is no `text`.
+    `labels` are the row's own labels, if each text has its own. `kept` holds fields that are copied to the result, such
+    as an id. `where` names the text in error messages; if it is empty, `number` does.
     """
 
     number: int
@@ -31,12 +31,12 @@ class Row:
 
 
 def default_name(otherwise: str = "mini") -> str:
-    """The checkpoint that notebooks and the command use: the variable ZSC_CHECKPOINT, or else `otherwise`."""
+    """Return the environment variable ZSC_CHECKPOINT, or `otherwise`: the checkpoint for notebooks and commands."""
     return os.environ.get("ZSC_CHECKPOINT") or otherwise
 
 
 def whole_number(name: str, value: object, advice: str = "give a whole number", least: int = 1) -> int:
-    """The value, if it is a whole number and at least that; else ValueError, with the advice."""
+    """Return the value if it is an int and at least `least`; else raise ValueError with the advice."""
     if type(value) is not int or value < least:
         raise ValueError(f"{name} {value!r}: {advice}, {least} or more")
     return value
@@ -44,8 +44,8 @@ def whole_number(name: str, value: object, advice: str = "give a whole number", 
 
 # --------------------------------------------------------------------------------------------------------------- texts
 
-# Characters that are not seen: controls but for tab and line breaks, format characters such as zero width and direction
-# marks, fillers, variation selectors, tags. Source: Unicode's categories Cc and Cf, and Default_Ignorable_Code_Point.
+# Invisible characters: controls except tab, LF and CR; format characters such as zero-width and direction marks;
+# fillers, variation selectors and tags. Source: Unicode's categories Cc and Cf, and Default_Ignorable_Code_Point.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5"
     "\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
@@ -55,25 +55,25 @@ JOINER = "\u200d"
 
 
 def visible(string: str) -> str:
-    """The string without characters that are not seen; the joiner inside an emoji stays, for it makes another one."""
+    """Return the string without invisible characters. A joiner between two emoji stays: it makes them one emoji."""
     if string.isascii() and string.isprintable():
         return string
     return UNSEEN.sub(lambda match: JOINER * joins(match), string)
 
 
 def joins(match: re.Match) -> bool:
-    """Whether unseen characters are, or hold, the joiner of two emoji."""
+    """Return whether a match of UNSEEN contains the joiner and stands between two emoji."""
     before, after = match.string[: match.start()][-1:], match.string[match.end() :][:1]
     return JOINER in match[0] and is_emoji(before) and is_emoji(after)
 
 
 def is_emoji(character: str) -> bool:
-    """Whether this is a symbol, or the tone of a skin, which follows one."""
+    """Return whether a character is a symbol (Unicode category So) or a skin tone, which follows a symbol."""
     return unicodedata.category(character or " ") == "So" or "\U0001f3fb" <= character <= "\U0001f3ff"
 
 
 def as_list(what: str, several: object, wanted: str) -> list:
-    """A list, tuple, array, column or Series as a list; TypeError for what has no order or no length."""
+    """Return a list, tuple, array or Series as a list. TypeError for strings, dicts, sets and what has no length."""
     if isinstance(several, Mapping | set | frozenset | str | bytes) or not (
         hasattr(several, "__len__") and hasattr(several, "__iter__")
     ):
@@ -82,7 +82,7 @@ def as_list(what: str, several: object, wanted: str) -> list:
 
 
 def check_texts(texts: object) -> list[str]:
-    """The texts as a list of strings, or an error that names the first that cannot be classified."""
+    """Return the texts as a list of strings, or raise an error that names the first one that cannot be classified."""
     if isinstance(texts, bytes):
         check_text(texts, 0)
     several = as_list("sequences", texts, "a text or a list of texts")
@@ -90,7 +90,7 @@ def check_texts(texts: object) -> list[str]:
 
 
 def check_text(text: object, where: int | str) -> str:
-    """The text as a string, or an error; `where` names it, by its position or in words."""
+    """Return the text as a str, or raise a TypeError or ValueError that names it by `where`, a position or words."""
     if not isinstance(text, str):
         kind = type(text).__name__
         advice = "only strings can be classified"
@@ -106,7 +106,7 @@ def check_text(text: object, where: int | str) -> str:
 
 
 def check_characters(what: str, string: str) -> None:
-    """Raise for half a character, such as an emoji cut in two, which no tokenizer takes."""
+    """Raise ValueError for a lone surrogate: half a character, such as half an emoji. No tokenizer accepts it."""
     try:
         string.encode()
     except UnicodeEncodeError as error:
@@ -120,7 +120,7 @@ def check_characters(what: str, string: str) -> None:
 
 
 def is_per_text(labels: object) -> bool:
-    """Whether each text has labels of its own: a list of lists, or an iterator."""
+    """Return whether each text has its own labels: `labels` is an iterator, or a list that contains lists."""
     if isinstance(labels, str | Mapping):
         return False
     if hasattr(labels, "__next__"):
@@ -131,13 +131,13 @@ def is_per_text(labels: object) -> bool:
 
 
 def check_labels(labels: object) -> list[str]:
-    """The labels as a list of strings; a string is split at `,` and `，`."""
+    """Return the labels as a list of strings; a string is split at `,` and `，`. Empty or repeated ones are errors."""
     if isinstance(labels, str):
         labels = [label.strip() for label in re.split("[,，]", labels) if label.strip()]
     several = as_list("candidate_labels", labels, "a list or a string")
     if not several:
         raise ValueError("candidate_labels is empty: give at least one label")
-    first: dict[str, str] = {}  # of what is the same label but for white space and unseen characters
+    first: dict[str, str] = {}  # {label without white space and invisible characters: label as given}
     for position, label in enumerate(several):
         if not isinstance(label, str):
             raise TypeError(f"label {position} is {label!r}, a {type(label).__name__}: labels are strings")
@@ -153,9 +153,9 @@ def check_labels(labels: object) -> list[str]:
 
 
 def read_labels(labels: object) -> tuple[list[str], list[str], list | None]:
-    """(labels, the words for each in its hypothesis, their ids or None) of labels as people give them.
+    """Return (labels, the words of each in its hypothesis, their ids or None).
 
-    A mapping is {label: its description}, or {id: label} if a key is no string.
+    A mapping is {label: description}, or {id: label} if a key is not a string.
     """
     if not isinstance(labels, Mapping):
         checked = check_labels(labels)
@@ -165,7 +165,7 @@ def read_labels(labels: object) -> tuple[list[str], list[str], list | None]:
 
 
 class TemplateError(ValueError, AttributeError):
-    """A template that is not one. The pipeline of transformers raises AttributeError for None: this is one too."""
+    """A template is wrong. It is an AttributeError too, because transformers' pipeline raises that for None."""
 
 
 def check_template(template: object) -> None:
@@ -178,6 +178,6 @@ def check_template(template: object) -> None:
 
 
 def fill(template: str, labels: Sequence[str]) -> list[str]:
-    """The hypotheses: each label in the place of the template's one `{}`."""
+    """Return the hypotheses: each label in the place of the template's `{}`. TemplateError for a wrong template."""
     check_template(template)
     return [template.replace("{}", label) for label in labels]

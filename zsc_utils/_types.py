@@ -1,21 +1,21 @@
-"""The words of the public signatures: what goes in by name, what comes out, and of what kinds there are."""
+"""Types of the public signatures: arguments and results."""
 
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 Name = str | os.PathLike  # of a checkpoint: "mini", "base-shape", a folder, a ModelScope id
-Size = int | str  # bytes, or as people write them: "300MB"
+Size = int | str  # bytes, or a string with a unit: "300MB"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Attention = Literal["sdpa", "eager", "sliding"]
 LongTexts = Literal["cut", "max", "mean"]
 Labels = str | Sequence[str] | Mapping[Hashable, str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
-Tokens = tuple[int, ...]
-Groups = Sequence[tuple[int, int]]  # (pairs, their length in tokens) of neighbours that are of one length
+Tokens = tuple[int, ...]  # token ids
+Groups = Sequence[tuple[int, int]]  # (pairs, length in tokens) of each run of consecutive pairs of the same length
 
 
 class Result(TypedDict):
-    """What a text gets: its labels, best first, and the score of each, from 0 to 1."""
+    """The result for one text: its labels, best first, and the score of each label, from 0 to 1."""
 
     sequence: str
     labels: list[str]
@@ -26,7 +26,7 @@ class Result(TypedDict):
 
 
 class Failure(TypedDict):
-    """What a stream yields for a text without a result."""
+    """What a stream yields for a text that has no result: the text, its position and the error."""
 
     sequence: object
     position: int

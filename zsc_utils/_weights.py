@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, read without running code, and written with one tensor in memory at a time."""
+"""Weights files: read safetensors without running code, and write them with one tensor in memory at a time."""
 
 import json
 import math
@@ -13,11 +13,11 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or trusted; the message says which, why, and what to do."""
+    """A checkpoint cannot be found, read or trusted; the message says which one, why, and what to do."""
 
 
 def weights_file(folder):
-    """The file with the weights; safetensors where there is a choice."""
+    """Return the weights file of a folder; if there are several, the safetensors file."""
     for file in WEIGHTS:
         if (folder / file).is_file():
             return folder / file
@@ -25,7 +25,7 @@ def weights_file(folder):
 
 
 def tensor_shapes(file):
-    """{name: shape} from the header of a safetensors file; no weight is read."""
+    """Return {name: shape} from the header of a safetensors file, without reading weights."""
     try:
         with safe_open(file, framework="pt") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
@@ -34,7 +34,7 @@ def tensor_shapes(file):
 
 
 def stored_bytes(folder):
-    """Bytes of the weights in a folder's safetensors file, without its header."""
+    """Return the bytes of the weights in a folder's safetensors file, without its header."""
     file = weights_file(folder)
     with file.open("rb") as start:
         header = 8 + int.from_bytes(start.read(8), "little")
@@ -44,8 +44,8 @@ def stored_bytes(folder):
 def write_tensors(path, entries, make):
     """Write a safetensors file of `entries`, {name: (dtype, shape)}, with one tensor in memory at a time.
 
-    `make(name)` gives a tensor's parts, one behind the other; it is asked in the order of the names. safetensors itself
-    writes only what is in memory whole.
+    `make(name)` yields a tensor in consecutive parts; it is called for the names in sorted order. The save_file of
+    safetensors is not used, because it needs all tensors in memory.
     """
     with path.open("wb") as new:
         write_header(new, entries)
@@ -55,7 +55,7 @@ def write_tensors(path, entries, make):
 
 
 def write_header(new, entries):
-    """The header of a safetensors file; a file in which tensors do not lie in its order cannot be opened."""
+    """Write the header of a safetensors file, for "I8" and "F32" only. Tensors must follow in sorted order of names."""
     size, header, start = {"I8": 1, "F32": 4}, {"__metadata__": {"format": "pt"}}, 0
     for name, (dtype, shape) in sorted(entries.items()):
         end = start + math.prod(shape) * size[dtype]
@@ -67,9 +67,9 @@ def write_header(new, entries):
 
 
 class WeightsFile:
-    """A safetensors file from which tensors are read one by one, without mapping it; it stays open.
+    """A safetensors file from which tensors are read one by one, without memory-mapping it. The file stays open.
 
-    That it was written to, or deleted, is noticed at the next read.
+    If the file was changed or deleted, the next read raises CheckpointError.
     """
 
     def __init__(self, path):
@@ -86,9 +86,9 @@ class WeightsFile:
         return WeightsFile, (self.path,)
 
     def header(self):
-        """(where the tensors begin, {name: its entry}), read without mapping the file: a limit on memory may forbid it.
+        """Return (byte offset of the tensors, {name: entry}). The file is not mapped: a memory limit may forbid that.
 
-        Raises CheckpointError for what is no such file, or not as long as its tensors are.
+        Raises CheckpointError if it is not a safetensors file, or not as long as its header says.
         """
         try:
             size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
@@ -114,30 +114,30 @@ class WeightsFile:
         return name in self.entries
 
     def keys(self, module):
-        """(key, shape, dtype) of each of a module's tensors, such as "weight" and "weight.scale"."""
+        """Return (key, shape, dtype) of each tensor of a module; a key is, for example, "weight" or "weight.scale"."""
         found = {name.removeprefix(f"{module}."): name for name in self.entries if name.startswith(f"{module}.")}
         return [(key, tuple(self.entries[name]["shape"]), self.dtype(name)) for key, name in found.items()]
 
     def tensors(self, module):
-        """{key: tensor} of a module, as they are stored."""
+        """Return {key: tensor} of a module, in the dtypes in which they are stored."""
         return {key: self.read(f"{module}.{key}") for key, *_ in self.keys(module)}
 
     def dtype(self, name):
-        """What a tensor is stored in; raises CheckpointError for what no weight is."""
+        """Return the dtype in which a tensor is stored. Raises CheckpointError if it is none of NUMBERS."""
         dtype = self.entries[name]["dtype"]
         if dtype not in NUMBERS:
             raise CheckpointError(f"{self.path} is broken: {name} is stored as {dtype}")
         return NUMBERS[dtype]
 
     def read(self, name, place=None):
-        """A tensor as it is stored; with `place`, into that tensor, which may be of another dtype."""
+        """Return a tensor in its stored dtype. If `place`, a tensor of any dtype, is given, fill it and return it."""
         entry, dtype = self.entries[name], self.dtype(name)
         tensor = torch.empty(entry["shape"], dtype=dtype) if place is None or place.dtype != dtype else place
         self.fill(tensor, self.start + entry["data_offsets"][0])
         return tensor if place is None or tensor is place else place.copy_(tensor)
 
     def rows(self, name, numbers):
-        """Some rows of a matrix, in the order of `numbers`, each read by itself."""
+        """Return the rows `numbers` of a matrix, in that order. Each row is read separately."""
         entry = self.entries[name]
         rows = torch.empty(len(numbers), entry["shape"][1], dtype=self.dtype(name))
         size = rows.shape[1] * rows.element_size()
@@ -146,7 +146,7 @@ class WeightsFile:
         return rows
 
     def fill(self, tensor, start):
-        """Read the bytes from `start` on into a tensor."""
+        """Fill a contiguous tensor with the bytes of the file from offset `start` on."""
         place, done = bytes_of(tensor), 0
         while done < len(place):
             try:
@@ -162,5 +162,5 @@ class WeightsFile:
 
 
 def bytes_of(tensor):
-    """A tensor's memory, to read into and to write from."""
+    """Return a memoryview of the bytes of a contiguous tensor, to read into it or to write from it."""
     return memoryview(tensor.flatten().view(torch.uint8).numpy())

@@ -1,4 +1,4 @@
-"""How weights may lie in a file, and in which precision they run: all there is of a format, in one place."""
+"""The formats in which files store weights, and the precision in which the weights of each format run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ HALVES = ("fp16", "bf16")
 
 @dataclass(frozen=True)
 class Format:
-    """A way in which weights lie in a file; its `name` stands in config.json as zsc_format.
+    """A format in which a file stores weights. config.json states its `name` as zsc_format.
 
-    `precision` is what they run in, unless another is asked for. `read(folder, config, dtype=, attn_implementation=)`
-    makes a model of a folder; `module(module, name, tensors, dtype)` makes one module of its tensors as they are
-    stored. `store(file, config, new)`, of formats that are made of any other, writes the new file with one tensor in
-    memory at a time. `embeddings` is the precision in which they stay in their file, if not the same.
+    `precision` is the one in which the weights run by default. `read(folder, config, dtype=, attn_implementation=)`
+    builds a model from a folder. `module(module, name, tensors, dtype)` builds one module from its stored tensors.
+    `store(file, config, new)` converts a file of any other format, with one tensor in memory at a time; None if there
+    is no such conversion. `embeddings` is the precision in which embeddings are stored, if it is not `precision`.
     """
 
     name: str
@@ -44,21 +44,21 @@ class Format:
 
 
 def read_transformers(folder, config, **options):
-    """Weights stored as they are used: memory-mapped, so that a page takes memory when it is touched."""
+    """Return a model; weights stored in its dtype are memory-mapped, so a page takes memory only once it is touched."""
     file = weights_file(folder)
     check_shapes(tensor_shapes(file), config, file)
     return BertForSequenceClassification.from_pretrained(folder, config=config, **options)
 
 
 def read_half(folder, config, *, dtype=torch.float32, attn_implementation="sdpa"):
-    """A model stored in fp16 or bf16, memory-mapped, run in what it is stored in."""
+    """Return a model stored in fp16 or bf16, memory-mapped. It runs in the precision in which it is stored."""
     stored = DTYPES[config.zsc_format]
-    if dtype not in (torch.float32, stored):  # fp32 is what load asks for when nobody asked
+    if dtype not in (torch.float32, stored):  # fp32 is load's default: it may mean that no dtype was given
         raise CheckpointError(f"{folder.name} is stored in {config.zsc_format} and runs in it: leave out dtype {dtype}")
     return read_transformers(folder, config, dtype=stored, attn_implementation=attn_implementation)
 
 
-# the first of a precision is the one that `save` writes; a name counts up when the file is laid out otherwise
+# `save` writes the first format of a precision. If a format's layout changes, it gets a new name, with a higher number.
 FORMATS = (
     Format("transformers", "fp32", read_transformers, float_module),
     Format("int8-rows", "fp32", read_int8_rows, float_module, embeddings="int8"),
@@ -69,25 +69,25 @@ FORMATS = (
 
 
 def format_of(config: PretrainedConfig) -> Format:
-    """The Format that a config names."""
+    """Return the Format that a config names as zsc_format."""
     return next(form for form in FORMATS if form.name == config.zsc_format)
 
 
 def format_for(precision: str) -> Format:
-    """The Format in which a checkpoint of that precision is saved."""
+    """Return the Format in which a checkpoint of that precision is saved."""
     return next(form for form in FORMATS if form.precision == precision)
 
 
 def made_of_any(dtype: torch.dtype) -> Format | None:
-    """The Format of that dtype which is made of a file of any other, or None."""
+    """Return the Format of that dtype to which any other format can be converted, or None."""
     return next((form for form in FORMATS if form.store and form.dtype == dtype), None)
 
 
 def in_integers(precision: str) -> bool:
-    """Whether weights in that precision are whole numbers with a scale a row, while all else is in fp32."""
+    """Return whether weights of that precision are integers with one scale per row; all other numbers are then fp32."""
     return not DTYPES[precision].is_floating_point
 
 
 def activations_dtype(precision: str) -> torch.dtype:
-    """What hidden states are in, where weights are in that precision."""
+    """Return the dtype of hidden states if weights have that precision."""
     return torch.float32 if in_integers(precision) else DTYPES[precision]

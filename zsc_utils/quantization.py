@@ -1,7 +1,6 @@
-"""Fewer bits a number: a checkpoint in fp16, bf16 or int8, kept in a folder and opened again, bit for bit.
+"""Convert a checkpoint to fp16, bf16 or int8, save it to a folder, and compare its results with the original's.
 
-How int8 works is in `_int8`, what a file may look like in `formats`.
-"""
+See `_int8` for int8, and `formats` for the formats of files."""
 
 import math
 import os
@@ -26,16 +25,16 @@ __all__ = [
     "precision_of", "product_time", "quantize", "rows_to_int8", "save", "tokens_to_int8", "weight_bytes", "wilson",
 ]  # fmt: skip
 
-PRECISIONS = tuple(precision for precision in DTYPES if precision != "fp32")  # that a checkpoint can be made in
+PRECISIONS = tuple(precision for precision in DTYPES if precision != "fp32")  # what `quantize` converts to
 
 
 def quantize(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
-    """A new Checkpoint in "fp16", "bf16" or "int8"; the given one is not changed, and nothing of it is kept alive.
+    """Return a new Checkpoint in "fp16", "bf16" or "int8". The given one does not change, and no weights are shared.
 
-    int8 covers the linear layers and the embeddings, a quarter of fp32's bytes. Where the processor or this build of
-    torch has no int8 product that is right and fast, rows stay in int8 and are multiplied in fp32. fp16 and bf16 are
-    slower than fp32 on a CPU without instructions for them; a plan says so. Raises ValueError for another precision,
-    for a checkpoint that is in int8 already, and for int8 anywhere but on a CPU.
+    The tokenizer and the index buffers are shared. int8 applies to embeddings and linear layers except the classifier:
+    they take a quarter of fp32's bytes. If no int8 product is exact and fast here, rows stay int8 but are multiplied in
+    fp32. fp16 and bf16 are slower than fp32 on CPUs without instructions for them; plans say so. Raises ValueError for
+    another precision, for a checkpoint in int8, for weights that are not in memory, and for int8 not on a CPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
@@ -51,7 +50,7 @@ def quantize(checkpoint: Checkpoint, precision: Precision) -> Checkpoint:
 
 
 def check_device(device):
-    """Raise unless int8 can run there."""
+    """Raise ValueError if int8 cannot run on the device."""
     if device.type != "cpu":
         raise ValueError(
             f"int8 runs on CPUs only, the model is on {device}: use fp16 there, or move it with .cpu() first"
@@ -59,17 +58,17 @@ def check_device(device):
 
 
 def precision_of(checkpoint: Checkpoint) -> str:
-    """ "fp32", "fp16", "bf16" or "int8"; for others, which are not made here, torch's name."""
+    """Return "fp32", "fp16", "bf16" or "int8"; for other dtypes, torch's name, such as "torch.float64"."""
     if any(isinstance(module, Int8Linear) for module in checkpoint.model.modules()):
         return NAMES[torch.int8]
     return NAMES.get(checkpoint.model.dtype, str(checkpoint.model.dtype))
 
 
 def product_time(precision: str) -> float:
-    """How many times fp32's seconds a matrix product takes in "fp16", "bf16" or "int8" on this processor.
+    """Return the time of a matrix product in "fp16", "bf16" or "int8" on this processor, as a multiple of fp32's time.
 
-    Tried once in a process, in some milliseconds. Under 1 the precision is faster here. Raises ValueError for another
-    precision.
+    Under 1, the precision is faster than fp32. It is 1 if int8 is multiplied in fp32. Each product is timed once per
+    process, in some milliseconds. Raises ValueError for another precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
@@ -79,7 +78,7 @@ def product_time(precision: str) -> float:
 
 
 def weight_bytes(checkpoint: Checkpoint) -> int:
-    """Bytes of a checkpoint's weights as its file holds them, scales included."""
+    """Return the bytes of a checkpoint's weights as `save` stores them, scales included."""
     return sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.model.state_dict().values())
 
 
@@ -87,25 +86,29 @@ def weight_bytes(checkpoint: Checkpoint) -> int:
 
 
 def save(checkpoint: Checkpoint, folder: Name) -> Path:
-    """Write a checkpoint to a new folder, which `zsc_utils.load` opens: safetensors and json, no pickle.
+    """Write a checkpoint to a new folder as safetensors and JSON, without pickle. Returns the folder's path.
 
-    What is loaded gives the same logits, bit for bit, and keeps its precision; attention and chunks are chosen anew.
-    Raises ValueError when the folder holds something already, and CheckpointError when the tokenizer's files are gone
-    from where they were. Returns the folder's path.
+    `zsc_utils.load` opens it in the same precision, with the same logits, bit for bit. Attention and chunk size are not
+    saved. Raises ValueError if the path exists and is not an empty folder, if weights are not all in memory, or of another dtype;
+    CheckpointError if the tokenizer's files are missing or broken.
     """
     door.check_loaded(checkpoint)
     folder, precision = Path(folder).expanduser(), precision_of(checkpoint)
+    if precision not in DTYPES:
+        raise ValueError(
+            f"{checkpoint.name!r} is in {precision}: save it in {', '.join(DTYPES)}, or convert it with .to()"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder: nothing is overwritten, name another")
     door.read_tokenizer(checkpoint.folder, checkpoint.model.config)  # before anything is written
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        write(checkpoint, precision, Path(scratch) / "whole")
-        os.replace(Path(scratch) / "whole", folder)  # a folder that exists is whole
+        write_folder(checkpoint, precision, Path(scratch) / "whole")
+        os.replace(Path(scratch) / "whole", folder)  # moved when complete, so the folder is never incomplete
     return folder
 
 
-def write(checkpoint, precision, folder):
+def write_folder(checkpoint, precision, folder):
     folder.mkdir()
     save_file(stored_tensors(checkpoint.model), folder / "model.safetensors", metadata={"format": "pt"})
     ids = checkpoint.entailment_id, checkpoint.contradiction_id
@@ -113,7 +116,7 @@ def write(checkpoint, precision, folder):
 
 
 def stored_tensors(model):
-    """{name: tensor} of a file: under BERT's own names, scales of int8 rows as `name.scale`."""
+    """Return {name: tensor} for a file: BERT's own names; the scales of int8 rows are named `name.scale`."""
     tensors = {}
     for name, module in model.named_modules():
         own = module.stored() if hasattr(module, "stored") else module._parameters
@@ -126,8 +129,8 @@ def stored_tensors(model):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two lists of results side by side: `same` of `texts` have the same best label, scores differ by no more than
-    `largest_difference`; `right` counts the right answers of the first and the second, None if no truth is known."""
+    """The comparison of two lists of results. Of `texts`, `same` have the same best label in both; no score differs by
+    more than `largest_difference`. `right` counts the correct best labels of each list; None without `truth`."""
 
     texts: int
     same: int
@@ -140,14 +143,15 @@ class Agreement:
 
     @property
     def interval(self):
-        """The 95 % interval of `share`."""
+        """The 95 % confidence interval of `share`."""
         return wilson(self.same, self.texts)
 
 
 def agreement(results: Sequence[Result], others: Sequence[Result], truth: Sequence[str] | None = None) -> Agreement:
-    """How far two classifiers agree, from their results for the same texts and labels: an Agreement.
+    """Return the Agreement of two classifiers, from their results for the same texts and labels.
 
-    `truth` lists the right label of each text. Raises ValueError when the two are not of the same texts and labels.
+    `truth` lists the correct label of each text. Raises TypeError for a dict instead of a list. Raises ValueError for
+    empty lists, different texts or labels, NaN scores, and a `truth` of another length or with unknown labels.
     """
     if isinstance(results, dict) or isinstance(others, dict):
         raise TypeError("give lists of results, as a classifier returns them for a list of texts")
@@ -175,12 +179,12 @@ def agreement(results: Sequence[Result], others: Sequence[Result], truth: Sequen
 
 
 def count_right(results, truth):
-    """The number of results whose best label is the true one."""
+    """Return the number of results whose best label is the true one."""
     return sum(result["labels"][0] == label for result, label in zip(results, truth))
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's formula (1927), which stays sensible near 0 and 1."""
+    """Return the 95 % interval of a share by Wilson's formula (1927), which is reliable near 0 and 1 too."""
     share = successes / trials
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
