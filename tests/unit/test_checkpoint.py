@@ -471,8 +471,20 @@ def test_int8_rows_without_a_scale_or_with_a_wrong_shape(mini, tmp_path):
     stored = load_file(broken / "model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
     save_file({k: v for k, v in stored.items() if k != name + ".scale"}, broken / "model.safetensors")
-    with pytest.raises(zsc.CheckpointError, match="no scale, or not one a row, for " + name):
+    with pytest.raises(zsc.CheckpointError, match="no scale, or not a positive one a row, for " + name):
         zsc.load(broken)
     save_file(stored | {name + ".scale": stored[name + ".scale"][:-1]}, broken / "model.safetensors")
-    with pytest.raises(zsc.CheckpointError, match="no scale, or not one a row, for " + name):
+    with pytest.raises(zsc.CheckpointError, match="no scale, or not a positive one a row, for " + name):
         zsc.load(broken)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_int8_rows_with_a_scale_that_is_none_are_refused(tmp_path, bad):
+    """Read with such a scale, a matrix would be zeros or no numbers, and no score would say why."""
+    folder = shutil.copytree(checkpoint.BUNDLED, tmp_path / "mini")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("query.weight.scale"))
+    tensors[name][3] = bad
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(zsc.CheckpointError, match="not a positive one a row"):
+        zsc.load(folder)

@@ -426,3 +426,10 @@ def test_the_time_of_a_product_is_that_of_the_engine_in_use(monkeypatch):
     assert quantization.product_time("int8") == 1.0
     with pytest.raises(ValueError, match="precision 'fp8': choose one of"):
         quantization.product_time("fp8")
+
+
+def test_a_dtype_that_no_format_has_is_refused_before_anything_is_written(oracle, tmp_path):
+    double = dataclasses.replace(oracle, model=copy.deepcopy(oracle.model).double())
+    with pytest.raises(ValueError, match="is in torch.float64: save it in fp32, fp16"):
+        quantization.save(double, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
