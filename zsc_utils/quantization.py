@@ -89,8 +89,8 @@ def save(checkpoint: Checkpoint, folder: Name) -> Path:
     """Write a checkpoint to a new folder as safetensors and JSON, without pickle. Returns the folder's path.
 
     `zsc_utils.load` opens it in the same precision, with the same logits, bit for bit. Attention and chunk size are not
-    saved. Raises ValueError if the path exists and is not an empty folder, or if weights are not all in memory or are in
-    no precision of a format; CheckpointError if the tokenizer's files are missing or broken.
+    saved. Raises ValueError if the path exists and is not an empty folder, if weights are not all in memory, or if they
+    are in no precision of a format; CheckpointError if the tokenizer's files are missing or broken.
     """
     door.check_loaded(checkpoint)
     folder, precision = Path(folder).expanduser(), precision_of(checkpoint)
