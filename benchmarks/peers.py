@@ -111,6 +111,8 @@ ENGINES = {
     "ours, int8 in 150 MB": lambda folder: by_us(folder, memory_budget="150MB", precision="int8"),
     "ours, int8 in 55 MB": lambda folder: by_us(folder, memory_budget="55MB", precision="int8"),
 }
+if "lowered_from" in machine.described():
+    del ENGINES["ONNX Runtime, int8"]  # it takes no notice of what lowers oneDNN, torch and MKL
 # for `mini`, whose own size makes other budgets: the levers that these pull on base-shape
 BY_HAND = {
     "ours in 150 MB": lambda folder: by_us(folder, offload=True),

@@ -85,7 +85,7 @@ def left_in(folder):
     limit, usage = folder_limit(folder)
     if limit is None or usage is None:
         return None
-    statistics = dict(line.split() for line in text_of(folder / "memory.stat").splitlines())
+    statistics = dict(line.split() for line in text_of(folder / "memory.stat").splitlines() if line)
     droppable = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
     return max(0, limit - max(0, usage - droppable))
 

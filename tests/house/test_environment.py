@@ -116,7 +116,7 @@ def test_what_needs_no_torch_does_not_load_it(rooms, heavy):
 
 CHANGES = """
 import importlib, logging, os, signal, sys, warnings
-import torch, transformers, matplotlib.pyplot
+import torch, transformers.models.bert.modeling_bert, matplotlib.pyplot
 from matplotlib import font_manager
 
 def state():
