@@ -17,7 +17,7 @@ from toys import toy_bert
 from transformers import BertTokenizer
 
 import zsc_utils as zsc
-from zsc_utils import memory
+from zsc_utils import memory, torch_engine
 from zsc_utils._text import visible
 from zsc_utils.batching import Pairs, PairTokenizer, TokenBudget, bucket, padding, run, token_budget_batches
 from zsc_utils.torch_engine import within_memory
@@ -402,6 +402,18 @@ def test_what_the_failed_pass_held_is_gone_before_the_next():
     finally:
         gc.enable()
     assert not errors and np.array_equal(rows, rows_of(range(4))) and len(held) == 2 + 4
+
+
+def test_memory_that_ran_out_is_given_back_to_the_system_once(monkeypatch):
+    """Freed memory that the heap keeps is of no use to whoever maps some, such as oneDNN for a kernel."""
+    given_back = []
+    monkeypatch.setattr(torch_engine, "trim_heap", lambda: given_back.append(1))
+    assert within_memory(lambda: [1]) == [1] and not given_back
+    with pytest.raises(MemoryError, match="^you tried$"):
+        within_memory(lambda: (_ for _ in ()).throw(MemoryError("you tried")))
+    with pytest.raises(KeyError):
+        within_memory(lambda: {}[1])
+    assert len(given_back) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
