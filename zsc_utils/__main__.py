@@ -127,7 +127,9 @@ def add_classify(command):
     command.add_argument("--multi-label", action="store_true", help="each label for itself: scores do not sum to 1")
     too_long = "what becomes of texts that are too long: cut, or read in windows (default: cut)"
     command.add_argument("--long-texts", default="cut", choices=LONG_TEXTS, help=too_long)
-    command.add_argument("--jsonl", action="store_true", help="lines are JSON, whatever the file's name; not for tables")
+    command.add_argument(
+        "--jsonl", action="store_true", help="lines are JSON, whatever the file's name; not for tables"
+    )
     command.add_argument("--field", default="text", metavar="NAME", help="field or column of the text (default: text)")
     written = "where results go: .csv, .parquet, or else JSONL (default: standard output)"
     command.add_argument("--output", type=Path, metavar="FILE", help=written)

@@ -90,10 +90,12 @@ def likely(raw: bytes, encoding: str) -> str:
 
 def begin_of(raw: bytes, encoding: str) -> str:
     """The text of bytes of this encoding whose last character may be cut; else nothing."""
+    decoder = codecs.getincrementaldecoder(encoding)()
     try:
-        return codecs.getincrementaldecoder(encoding)().decode(raw)
+        text = decoder.decode(raw)
     except UnicodeDecodeError:
         return ""
+    return "" if decoder.getstate()[0][:1] in (b"\x80", b"\xff") else text  # which begin no character
 
 
 def with_euros(raw: bytes) -> str:

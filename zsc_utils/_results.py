@@ -107,7 +107,9 @@ class CsvFile:
         own = [key, *["id"] * with_id, "sequence", "label", "score"]
         for label in labels:
             if label in (*own, "error"):
-                raise ValueError(f"the label {label!r} is a column of the CSV already: name an output that ends in .jsonl")
+                raise ValueError(
+                    f"the label {label!r} is a column of the CSV already: name an output that ends in .jsonl"
+                )
         return [*own, *labels, "error"]
 
     def __enter__(self) -> "CsvFile":

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zsc_utils._encodings import UTF_8, WIDE, decoded, encoding_of, lines_from
+from zsc_utils._encodings import UTF_8, decoded, encoding_of, lines_from
 from zsc_utils._text import Row
 
 CELL = 2**24  # bytes of a CSV cell, at most: what a quote that is never closed takes into memory
@@ -42,7 +42,7 @@ def reader(file: str | BinaryIO, encoding: str | None = None, jsonl: bool = Fals
     a table that is no regular file, has no header, or is no Parquet.
     """
     kind = READERS.get(ending(file), Lines) if isinstance(file, str) else Lines
-    if kind in (Csv, Parquet) and os.path.exists(file) and not os.path.isfile(file):
+    if isinstance(file, str) and kind in (Csv, Parquet) and os.path.exists(file) and not os.path.isfile(file):
         raise ValueError(f"{file} is no regular file: a table is not read from a pipe")
     return (JsonLines if jsonl and kind is Lines else kind)(file, encoding)
 

@@ -1,4 +1,4 @@
-"""The files people have: the same texts in every format and encoding give the same results, in JSONL, CSV or Parquet."""
+"""The files people have: the same texts in every format and encoding give the same results, in JSONL, CSV, Parquet."""
 
 import codecs
 import csv
@@ -228,7 +228,9 @@ def test_progress_counts_the_rows_of_a_table(classify, file, tmp_path):
 # -------------------------------------------------------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("kind, encoding", [("csv", "UTF-8"), ("csv", "GB18030"), ("csv", "UTF-16-LE"), ("parquet", "")])
+@pytest.mark.parametrize(
+    "kind, encoding", [("csv", "UTF-8"), ("csv", "GB18030"), ("csv", "UTF-16-LE"), ("parquet", "")]
+)
 def test_a_run_over_a_table_is_resumed(classify, file, tmp_path, kind, encoding, monkeypatch):
     monkeypatch.setattr(classifier, "BLOCK_TEXTS", 2)
     texts = [*TEXTS, "", "大雨将至"]
@@ -263,7 +265,7 @@ def test_a_table_that_was_changed_or_taken_for_lines_is_not_resumed(classify, fi
     assert status == 2 and "line 1 is no result" in line and output.read_bytes() == kept
 
 
-# ------------------------------------------------------------------------------------------------------- CSV and Parquet
+# ----------------------------------------------------------------------------------------------------- CSV and Parquet
 
 
 def rows_of(output):
@@ -415,6 +417,6 @@ def test_scaling_finds_the_encoding_once_and_each_part_carries_it(file, kind, en
 def test_scaling_tells_the_encoding(file, tmp_path, monkeypatch):
     source = file("a.csv", content_of("csv", TEXTS), "GB18030")
     monkeypatch.setattr(scaling, "import_ray", lambda: None)
-    monkeypatch.setattr(scaling, "through_ray", lambda *_: iter(()))
+    monkeypatch.setattr(scaling, "through_ray", lambda *_: (report for report in ()))
     with pytest.warns(UserWarning, match="a.csv is read as GB18030"):
         scaling.classify_dataset(source, LABELS, output=tmp_path / "out", checkpoint=ORACLE, progress=False)

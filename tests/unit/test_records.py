@@ -150,7 +150,10 @@ def test_a_quote_that_is_never_closed_takes_no_other_row_with_it(written, monkey
 
 @pytest.mark.parametrize(
     "header, message",
-    [(b"\xb2\n", "its first line names no columns in UTF-8 or GB18030"), (b'"text\n', "its first line names no columns")],
+    [
+        (b"\xb2\n", "its first line names no columns in UTF-8 or GB18030"),
+        (b'"text\n', "its first line names no columns"),
+    ],
 )
 def test_a_csv_without_a_header_that_can_be_read_is_refused(written, header, message):
     with pytest.raises(ValueError, match=message):
@@ -215,7 +218,14 @@ ENCODINGS = {
     "UTF-16, little": ("utf-16-le", codecs.BOM_UTF16_LE), "UTF-16, big": ("utf-16-be", codecs.BOM_UTF16_BE),
     "GB18030": ("gb18030", b""), "GB18030 with a mark": ("gb18030", "\ufeff".encode("gb18030")),
 }  # fmt: skip
-RARE = ["央行下调利率", "a", "㐀𠮷😀", "他说：“好”", "中\u0a00国\u0d0a", "ｱ，“"]  # two, three, four bytes; bytes like line breaks
+RARE = [
+    "央行下调利率",
+    "a",
+    "㐀𠮷😀",
+    "他说：“好”",
+    "中\u0a00国\u0d0a",
+    "ｱ，“",
+]  # two, three, four bytes; bytes like line breaks
 
 
 def in_encoding(content, encoding):
@@ -321,7 +331,11 @@ def test_a_file_is_read_whole_as_it_is_read_in_parts(tmp_path, written, kind):
     if kind == "parquet":
         file = as_parquet(tmp_path / "a.parquet", {"id": range(len(TEXTS)), "text": TEXTS})
     else:
-        content = {"txt": "\n".join(TEXTS), "jsonl": "\n".join(map(json.dumps, TEXTS)), "csv": as_csv(zip(["text", *TEXTS]))}
+        content = {
+            "txt": "\n".join(TEXTS),
+            "jsonl": "\n".join(map(json.dumps, TEXTS)),
+            "csv": as_csv(zip(["text", *TEXTS])),
+        }
         file = written(f"a.{kind}", content[kind])
     found = list(records.reader(str(file)).rows("text"))
     assert [row.text for row in found] == TEXTS and found == rows_of(file)
