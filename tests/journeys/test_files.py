@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow
@@ -208,6 +209,21 @@ def test_a_utf_8_file_with_a_gbk_line_has_one_bad_line_that_names_its_encoding(c
     assert told[0].startswith("line 2: 'utf-8' codec can't decode")
     assert told[0].endswith("; it is likely GB18030, in a file that is read as UTF-8")
     assert told[1:] == ["1 of 3 lines have no result"]
+
+
+def test_a_named_pipe_is_read_once(classify, small, tmp_path):
+    """To look at its bytes for an encoding would take them away."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+
+    def write():
+        pipe.write_text(content_of("txt", TEXTS))
+        pipe.write_bytes(b"")  # for who reads it twice
+
+    (writer := threading.Thread(target=write)).start()
+    status, results, told = classify(pipe)
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+    writer.join()
+    assert (status, told) == (0, []) and bare(results) == small(TEXTS, LABELS)
 
 
 @pytest.mark.filterwarnings("ignore:the pair of text .* is cut")
