@@ -214,13 +214,16 @@ def test_a_utf_8_file_with_a_gbk_line_has_one_bad_line_that_names_its_encoding(c
 def test_a_named_pipe_is_read_once(classify, small, tmp_path):
     """To look at its bytes for an encoding would take them away."""
     os.mkfifo(pipe := tmp_path / "pipe")
+    done = threading.Event()
 
     def write():
         pipe.write_text(content_of("txt", TEXTS))
-        pipe.write_bytes(b"")  # for who reads it twice
+        while not done.wait(0.01):
+            pipe.write_bytes(b"")  # for who opens it again, and would wait for ever
 
     (writer := threading.Thread(target=write)).start()
     status, results, told = classify(pipe)
+    done.set()
     os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
     writer.join()
     assert (status, told) == (0, []) and bare(results) == small(TEXTS, LABELS)
