@@ -5,17 +5,19 @@ import json
 import os
 import sys
 import warnings
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from tqdm import tqdm
 
+from zsc_utils._encodings import UTF_8
+from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, whole_file
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
 from zsc_utils._types import Precision
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
-from zsc_utils.records import as_json, read_line, reason
+from zsc_utils.records import ending, pyarrow_for, reader, reason
 
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
 
@@ -24,20 +26,30 @@ DESCRIPTION = """Zero-shot classification of Chinese text in little memory.
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 300MB --output results.jsonl
   python -m zsc_utils plan --budget 300MB --length 256 --labels 12
 """
-CLASSIFY = """Classify each line of a file: one JSON object a line comes out, in the order of the input.
+CLASSIFY = """Classify each text of a file: one result each comes out, in the order of the input.
 
-FILE holds a text a line or, if its name ends in .jsonl or --jsonl is given, a JSON string or object a line, with the
-text in the field "text" (--field names another). "-" reads from standard input.
+What is read, by the ending of FILE:
+  .jsonl          a JSON string or object a line, with the text in the field "text"; also with --jsonl
+  .csv, .parquet  a row a text, in the column "text"; a CSV has a header
+  any other       a text a line; "-" reads lines from standard input
+--field names another field or column. Lines, JSONL and CSV are UTF-8, GB18030 (GBK) as Chinese Excel and WPS write it,
+or UTF-16 with a byte order mark: the file's bytes decide, and what is not UTF-8 is told. Standard input is UTF-8.
 
-A result is {"line", "sequence", "labels", "scores"}, best label first, with the "id" of the record if it has one. A
-line without an answer - empty, broken JSON, no UTF-8 - gives {"line", "error"}, is told on stderr, and the rest goes
-on. The exit status is 0 if every line has a result, 1 if one has none or the work broke off, 2 if it could not begin.
+What is written, by the ending of --output:
+  .csv      for Excel: line or row, id, sequence, label (the best), score, each label's score, error
+  .parquet  line or row, id, sequence, labels, scores, error
+  other     JSONL: {"line", "sequence", "labels", "scores"}, best label first; of a table "row" instead of "line"
+The "id" of a record or row is kept. A text without an answer - empty, broken JSON, no UTF-8 - gives its number and
+"error", is told on stderr, and the rest goes on. The exit status is 0 if every text has a result, 1 if one has none or
+the work broke off, 2 if it could not begin.
 
-A run that was interrupted goes on where it stopped: the same command with --resume. The results are the same. That
-labels and lines are the same is checked; a template, a precision or a checkpoint must be kept the same by you.
+A run that was interrupted goes on where it stopped: the same command with --resume, for JSONL only. The results are the
+same. That labels and texts are the same is checked; a template, a precision or a checkpoint must be kept the same by
+you. CSV and Parquet appear when they are whole.
 
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 150MB --output results.jsonl
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 150MB --output results.jsonl --resume
+  python -m zsc_utils classify reviews.csv --field review --labels 好评,差评 --output results.csv
   cat reviews.jsonl | python -m zsc_utils classify - --jsonl --field review --labels 好评,差评 | head
 """
 PLAN = """Print what a budget buys: the levers that would be chosen, and what each part of the bill takes, in bytes that
@@ -60,7 +72,7 @@ def main(arguments=None):
         return status
     except KeyboardInterrupt:
         return told("interrupted", INTERRUPTED)
-    except (ValueError, TypeError) as error:  # includes CheckpointError
+    except (ValueError, TypeError, ImportError) as error:  # includes CheckpointError; ImportError: of pyarrow
         return told(f"error: {error}".replace("allow_lossy=True", "--allow-lossy"), WRONG_USE)
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         close_output()
@@ -101,24 +113,27 @@ def parser():
     )
     model.add_argument("--offload", action="store_true", default=None, help="by hand: layers stay in their file")
     text = dict(parents=[model], formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_classify(commands.add_parser("classify", description=CLASSIFY, help="texts in, JSONL out", **text))
+    add_classify(commands.add_parser("classify", description=CLASSIFY, help="texts in, results out", **text))
     add_plan(commands.add_parser("plan", description=PLAN, help="the bill of a budget, before anything runs", **text))
     return whole
 
 
 def add_classify(command):
     command.set_defaults(run=classify)
-    command.add_argument("file", metavar="FILE", help="texts, one a line; - for standard input")
+    command.add_argument("file", metavar="FILE", help="texts: lines, .jsonl, .csv or .parquet; - for standard input")
     command.add_argument("--labels", required=True, metavar="A,B", help="separated by , or ，")
     template = "a hypothesis with {} for the label (default: {})"
     command.add_argument("--template", default=DEFAULT_TEMPLATE, help=template)
     command.add_argument("--multi-label", action="store_true", help="each label for itself: scores do not sum to 1")
     too_long = "what becomes of texts that are too long: cut, or read in windows (default: cut)"
     command.add_argument("--long-texts", default="cut", choices=LONG_TEXTS, help=too_long)
-    command.add_argument("--jsonl", action="store_true", help="lines are JSON, whatever the file's name")
-    command.add_argument("--field", default="text", metavar="NAME", help="of a record, where its text is")
-    command.add_argument("--output", type=Path, metavar="FILE", help="where results go (default: standard output)")
-    command.add_argument("--resume", action="store_true", help="go on after the last whole line of --output")
+    command.add_argument(
+        "--jsonl", action="store_true", help="lines are JSON, whatever the file's name; not for tables"
+    )
+    command.add_argument("--field", default="text", metavar="NAME", help="field or column of the text (default: text)")
+    written = "where results go: .csv, .parquet, or else JSONL (default: standard output)"
+    command.add_argument("--output", type=Path, metavar="FILE", help=written)
+    command.add_argument("--resume", action="store_true", help="go on after the last whole line of --output, JSONL")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -132,73 +147,89 @@ def add_plan(command):
 
 
 def classify(arguments):
-    """Classify the lines of a file and return the exit status."""
+    """Classify the texts of a file and return the exit status."""
     labels = check_labels(arguments.labels)
-    if arguments.file != "-" and (not Path(arguments.file).exists() or Path(arguments.file).is_dir()):
-        raise ValueError(f"{arguments.file}: no such file")
+    source = source_of(arguments)
     if not arguments.output and sys.stdout is None:
         raise ValueError("standard output is closed: name a file with --output")
-    before = read_output(arguments, labels)
+    check_output(arguments, source, labels)
+    before = read_output(arguments, source.key, labels)
+    if source.encoding != UTF_8:
+        print(f"{arguments.file} is read as {source.encoding.upper()}", file=sys.stderr)
     classifier = ZeroShotClassifier(
         arguments.checkpoint, precision=arguments.precision, offload=arguments.offload,
         memory_budget=arguments.budget, allow_lossy=arguments.allow_lossy,
     )  # fmt: skip
     options = dict(multi_label=arguments.multi_label, long_texts=arguments.long_texts, progress=not arguments.quiet)
-    with nullcontext(sys.stdin.buffer) if arguments.file == "-" else open(arguments.file, "rb") as source:
-        lines = Lines(source, arguments, before)
-        answers = classifier.answers(lines, labels, arguments.template, start=before.lines, **options)
-        with open_output(arguments, before) as target:
-            bad = sum(write(row, answer, target, arguments) for row, answer in answers)
-    if lines.read < before.lines:
+    rows = Counted(source, arguments, before)
+    answers = classifier.answers(rows, labels, arguments.template, start=before.lines, **options)
+    with open_output(arguments, source, labels, before) as target:
+        bad = sum(write(row, answer, target, source.key, arguments) for row, answer in answers)
+    if rows.read < before.lines:
         raise ValueError(
-            f"{arguments.file} has {lines.read} lines, {arguments.output} results of {before.lines}: no such run"
+            f"{arguments.file} has {rows.read} {source.key}s, {arguments.output} results of {before.lines}: no such run"
         )
     if bad:
-        print(f"{bad} of {lines.read - before.lines} lines have no result", file=sys.stderr)
+        print(f"{bad} of {rows.read - before.lines} {source.key}s have no result", file=sys.stderr)
     return BAD_LINES if bad or before.bad else 0
 
 
-class Lines:
-    """The Rows of a source's lines; `read` counts them. ValueError if the last line done `before` has changed."""
+def source_of(arguments):
+    """The reader of the input, which has the column of the texts; ValueError for what cannot be read."""
+    if arguments.file == "-":
+        if sys.stdin is None:
+            raise ValueError("standard input is closed: name a file")
+        return reader(sys.stdin.buffer, jsonl=arguments.jsonl)
+    if not Path(arguments.file).exists() or Path(arguments.file).is_dir():
+        raise ValueError(f"{arguments.file}: no such file")
+    source = reader(arguments.file, jsonl=arguments.jsonl)
+    if arguments.jsonl and source.key == "row":
+        raise ValueError(f"--jsonl: {arguments.file} is a table by its name; leave --jsonl out, or rename the file")
+    try:
+        source.check(arguments.field)
+    except ValueError as error:
+        raise ValueError(f"{error}; name the texts' column with --field") from error
+    return source
+
+
+class Counted:
+    """The Rows of a source; `read` counts them. ValueError if the last one done `before` has changed."""
 
     def __init__(self, source, arguments, before):
         self.source, self.arguments, self.before, self.read = source, arguments, before, 0
 
     def __iter__(self):
-        is_json = self.arguments.jsonl or self.arguments.file.endswith(".jsonl")
-        for number, raw in enumerate(self.source, 1):
-            row = read_line(number, raw, self.arguments.field if is_json else None)
-            self.read = number
+        for row in self.source.rows(self.arguments.field):
+            self.read = number = row.number
             if number == self.before.lines and self.before.last.get("sequence", row.text) != row.text:
-                raise ValueError(f"line {number} of {self.arguments.file} is another than when its result was written")
+                what = f"{self.source.key} {number} of {self.arguments.file}"
+                raise ValueError(f"{what} is another than when its result was written")
             yield row
 
     def __length_hint__(self):
-        """The number of lines, for the progress bar; 0 for an input that cannot be read twice."""
+        """The number of rows, for the progress bar; 0 for an input that cannot be read twice."""
         if not Path(self.arguments.file).is_file():
             return 0
-        with open(self.arguments.file, "rb") as lines:
-            return sum(1 for _ in lines)
+        return sum(count for _, count in self.source.cut(sys.maxsize))
 
 
-def write(row, answer, target, arguments):
-    """Write a line's result and flush; print its error, if any, on stderr. Returns whether the line has an error."""
+def write(row, answer, target, key, arguments):
+    """Write a row's result and flush; print its error, if any, on stderr. Returns whether the row has an error."""
     failed = isinstance(answer, Exception)
     if failed:
-        tqdm.write(f"line {row.number}: {reason(answer)}", file=sys.stderr)
+        tqdm.write(f"{key} {row.number}: {reason(answer)}", file=sys.stderr)
     try:
-        result = {"error": reason(answer)} if failed else answer
-        target.write(as_json({"line": row.number, **row.kept, **result}))
+        target.write({key: row.number, **row.kept, **({"error": reason(answer)} if failed else answer)})
         target.flush()
     except BrokenPipeError:
         raise
     except OSError as raised:
-        more = "; make room, then go on with --resume" if arguments.output else ""
-        raise OSError(f"result of line {row.number} cannot be written: {raised}{more}") from raised
+        more = "; make room, then go on with --resume" if arguments.output and not is_table(arguments.output) else ""
+        raise OSError(f"result of {key} {row.number} cannot be written: {raised}{more}") from raised
     return failed
 
 
-# -------------------------------------------------------------------------------------------------------------- resume
+# -------------------------------------------------------------------------------------------------------------- output
 
 
 @dataclass
@@ -211,8 +242,31 @@ class Output:
     last: dict = field(default_factory=dict)
 
 
-def read_output(arguments, labels):
-    """Read the Output to resume from; it is empty for a new run.
+def is_table(output):
+    """Whether results go to a CSV or Parquet file, which appears when it is whole."""
+    return ending(output or "") in (".csv", ".parquet")
+
+
+def check_output(arguments, source, labels):
+    """Raise for an output in CSV or Parquet that cannot be written like that, before any work."""
+    output = arguments.output
+    if not is_table(output):
+        return
+    if arguments.resume:
+        raise ValueError(f"--resume goes on with JSONL only: {output} is always written whole, so leave --resume out")
+    if ending(output) == ".parquet":
+        pyarrow_for(output)
+    else:
+        CsvFile.columns(source.key, labels, has_ids(source))
+
+
+def has_ids(source):
+    """Whether results may have an "id": that of a column, or of JSON's objects, which are not known before."""
+    return "id" in source.columns if source.key == "row" else source.is_json
+
+
+def read_output(arguments, key, labels):
+    """Read the Output to resume from; it is empty for a new run. `key` is that of a result's number.
 
     Raises ValueError for an output that exists without --resume, or holds anything but results for `labels`.
     """
@@ -224,12 +278,13 @@ def read_output(arguments, labels):
     if not arguments.output.is_file():
         raise ValueError(f"{arguments.output} is no file: results go to a file, or to standard output")
     if not arguments.resume:
-        raise ValueError(f"{arguments.output} exists: give --resume to go on with it, or another name")
+        way = "give another name" if is_table(arguments.output) else "give --resume to go on with it, or another name"
+        raise ValueError(f"{arguments.output} exists: {way}")
     with arguments.output.open("rb") as file:
         for line in file:
             number, whole = found.lines + 1, line.endswith(b"\n")
-            begins = b'{"line": %d, "' % number
-            result = result_of_line(line, number, labels) if whole else None
+            begins = b'{"%s": %d, "' % (key.encode(), number)
+            result = result_of_line(line, key, number, labels) if whole else None
             if result is None and (whole or line[: len(begins)] != begins[: len(line)]):
                 raise ValueError(f"{arguments.output}: line {number} is no result for these labels; give another name")
             if whole:
@@ -238,18 +293,36 @@ def read_output(arguments, labels):
     return found
 
 
-def result_of_line(line, number, labels):
+def result_of_line(line, key, number, labels):
     """The result in a line of output; None if it is not a result, or has another number or other labels."""
     try:
         result = json.loads(line)
         of_labels = "error" in result or sorted(result["labels"]) == sorted(labels)
-        return result if result["line"] == number and of_labels else None
+        return result if result[key] == number and of_labels else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 @contextmanager
-def open_output(arguments, before):
+def open_output(arguments, source, labels, before):
+    """Yield a writer of results: of CSV or Parquet by the output's name, or else of JSONL, after earlier results."""
+    if not is_table(arguments.output):
+        with open_lines(arguments, before) as target:
+            yield JsonLinesFile(target)
+        return
+    with ExitStack() as stack:
+        try:
+            target = stack.enter_context(whole_file(arguments.output, arguments.output.parent))
+        except OSError as error:
+            raise ValueError(f"{arguments.output} cannot be written: {error}") from error
+        if ending(arguments.output) == ".csv":
+            yield stack.enter_context(CsvFile(target, source.key, labels, has_ids(source)))
+        else:
+            yield stack.enter_context(ParquetFile(target, source.key, errors=True))
+
+
+@contextmanager
+def open_lines(arguments, before):
     """Yield the output as a binary file, positioned after earlier results; standard output if no file is named."""
     if not arguments.output:
         yield sys.stdout.buffer

@@ -22,15 +22,16 @@ from tqdm.auto import tqdm
 from zsc_utils import checkpoint as door
 from zsc_utils import memory
 from zsc_utils import plan as planning
+from zsc_utils._encodings import UTF_8
+from zsc_utils._results import JsonLinesFile, ParquetFile, whole_file
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name, fill, whole_number
 from zsc_utils._types import Name, Precision, Size
 from zsc_utils.batching import PairTokenizer
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_room
-from zsc_utils.records import READERS, Part, as_json, cut, read, reason
+from zsc_utils.records import READERS, Part, as_json, cut, ending, read, reason
 
 ROWS = 256  # rows of a part: the work that a killed worker loses, and the step of the progress bar
 BLOCKS = 10_000  # blocks that Ray schedules, at most; with more parts, a block holds several
-TOGETHER = 1_000  # results that are written to a Parquet file at a time
 TRIES = 3  # attempts at a part whose worker dies
 OBJECT_STORE_BYTES = 100 * 10**6  # Ray's shared memory on a local run; the parts take very little of it
 BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # dataset readers skip names with _ or .
@@ -76,7 +77,8 @@ def classify_dataset(
 ) -> Done:
     """Classify every row of JSONL, CSV or Parquet files in several processes, on one machine or a cluster: a Done.
 
-    `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. The folder `output` gets
+    `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. JSONL and CSV are UTF-8,
+    GB18030 or UTF-16 with a byte order mark; a warning names a file that is not UTF-8. The folder `output` gets
     a file for each part, in `format` "jsonl" or "parquet". A row is {"position", "sequence", "labels", "scores"}, and
     "id" if the input has one; `position` counts from 0 over the whole input. Rows without a result go to
     _bad_rows.jsonl, with position, file, row in the file (from 1) and reason. After an interruption, the same call
@@ -111,6 +113,8 @@ def classify_dataset(
     parts = list(tqdm(cut(files, rows, text), desc="counting rows", unit=" parts", leave=False, disable=not progress))
     if not parts:
         raise ValueError(f"{source} has no rows")
+    for file, encoding in {part.file: part.encoding for part in parts if part.encoding != UTF_8}.items():
+        warnings.warn(f"{file} is read as {encoding.upper()}", stacklevel=2)
     prepare(output, work | {"checkpoint": checkpoint, "rows": rows, "files": stamps(files)})
     waiting = [part for part in parts if not result_file(output, part, format).exists()]
     before = sum(part.count for part in parts) - sum(part.count for part in waiting)
@@ -148,13 +152,13 @@ def files_of(source):
         return [file for one in source for file in files_of(one)]
     path = Path(source).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        files = sorted(file for file in path.iterdir() if ending(file) in READERS)
     else:
         files = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
     if not files:
         raise ValueError(f"{source}: no such file, and no folder or glob with any {', '.join(READERS)}")
     for file in files:
-        if file.suffix not in READERS:
+        if ending(file) not in READERS:
             raise ValueError(f"{file}: rows are read from {', '.join(READERS)}")
     return [str(file.resolve()) for file in files]
 
@@ -186,22 +190,6 @@ def prepare(output, settings):
                 "the input was another, or was changed since" if name == "files" else f"{name} was {before.get(name)!r}"
             )
             raise ValueError(f"output {output} was begun with other settings ({was}): give the same, or a new folder")
-
-
-@contextmanager
-def whole_file(file, folder):
-    """Yield a binary file that is written atomically: it stays in `folder`, which readers skip, and is renamed to
-    `file` when complete, so that a crash of the process or machine leaves no partial file."""
-    unfinished = folder / f"{file.name}.{os.getpid()}.tmp"
-    try:
-        with open(unfinished, "wb") as target:
-            yield target
-            target.flush()
-            os.fsync(target.fileno())
-        unfinished.replace(file)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def result_file(output, part, format):
@@ -310,56 +298,6 @@ class Worker:
             yield answer
         if count != part.count:
             raise OSError(f"it had {part.count} rows here and has {count} now: it was changed")
-
-
-class JsonLinesFile:
-    """Writes results as lines of JSON."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def __enter__(self):
-        return self
-
-    def write(self, result):
-        self.target.write(as_json(result))
-
-    def __exit__(self, *error):
-        pass
-
-
-class ParquetFile:
-    """Writes results as Parquet, TOGETHER rows at a time; all files have the same columns."""
-
-    def __init__(self, target):
-        import pyarrow
-        from pyarrow import parquet
-
-        columns = {
-            "position": pyarrow.int64(), "id": pyarrow.string(), "sequence": pyarrow.string(),
-            "labels": pyarrow.list_(pyarrow.string()), "scores": pyarrow.list_(pyarrow.float64()),
-        }  # fmt: skip
-        self.schema, self.as_table, self.rows = pyarrow.schema(columns), pyarrow.Table.from_pylist, []
-        self.writer = parquet.ParquetWriter(target, self.schema)
-
-    def __enter__(self):
-        return self
-
-    def write(self, result):
-        kept = result.get("id")
-        result["id"] = kept if kept is None or isinstance(kept, str) else json.dumps(kept, ensure_ascii=False)
-        self.rows.append(result)
-        if len(self.rows) == TOGETHER:
-            self.flush()
-
-    def flush(self):
-        self.writer.write_table(self.as_table(self.rows, self.schema))
-        self.rows = []
-
-    def __exit__(self, kind, *error):
-        if kind is None:
-            self.flush()
-            self.writer.close()
 
 
 FORMAT = {"jsonl": JsonLinesFile, "parquet": ParquetFile}

@@ -27,9 +27,9 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    ["_container", "_process", "_products", "_sizes", "_text", "_weights"],
+    ["_container", "_encodings", "_process", "_products", "_sizes", "_text", "_weights"],
     ["_bert", "_tensors", "batching", "records"],
-    ["memory"],
+    ["_results", "memory"],
     ["_int8"],
     ["formats"],
     ["checkpoint"],
@@ -43,7 +43,9 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "plots", "claims"}  # for notebooks and tests: no other room imports them
-WITHOUT_TORCH = "_container _process _text _types _sizes batching classifier records __main__".split()
+WITHOUT_TORCH = (
+    "_container _encodings _process _results _text _types _sizes batching classifier records __main__".split()
+)
 
 
 def conda_pins():

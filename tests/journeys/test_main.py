@@ -4,19 +4,19 @@ import io
 import json
 import os
 import re
-import resource
 import runpy
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+from limits import no_file_larger_than
 from oracle import ORACLE
 from transformers import BertForSequenceClassification
 
@@ -672,7 +672,7 @@ def test_results_of_which_a_line_is_missing_are_not_resumed(classify, tmp_path, 
 
 
 def test_ctrl_c_keeps_what_was_written_and_the_run_goes_on_later(classify, tmp_path, mixed, monkeypatch):
-    (source, whole), output, read = mixed, tmp_path / "results.jsonl", command.read_line
+    (source, whole), output, read = mixed, tmp_path / "results.jsonl", records.read_line
 
     def interrupted(number, *others):
         if number == 20:
@@ -680,22 +680,12 @@ def test_ctrl_c_keeps_what_was_written_and_the_run_goes_on_later(classify, tmp_p
         return read(number, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "read_line", interrupted)
+        patch.setattr(records, "read_line", interrupted)
         found = classify(source, "--output", output)
     assert found.status == 130 and found.told.splitlines()[-1] == "interrupted"
     assert output.read_bytes() == whole[: end_of(whole, 16)]  # the blocks that were whole
     classify(source, "--output", output, "--resume")
     assert output.read_bytes() == whole
-
-
-@contextmanager
-def no_file_larger_than(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_told_with_what_to_do_and_the_run_goes_on_later(classify, tmp_path, mixed):
@@ -995,14 +985,13 @@ def test_lines_are_read_one_block_ahead_and_not_kept(file, monkeypatch):
     """A file of any size is classified in constant memory."""
     monkeypatch.setattr(classifier, "BLOCK_PAIRS", 8)
     given = command.parser().parse_args(["classify", str(file(lines_of(MIXED))), "--labels", "财经,体育"])
-    with open(given.file, "rb") as source:
-        lines = command.Lines(source, given, command.Output())
-        answers = zsc.ZeroShotClassifier(ORACLE).answers(lines, LABELS)
-        ahead = [lines.read - row.number for row, _ in answers]
+    lines = command.Counted(command.source_of(given), given, command.Output())
+    answers = zsc.ZeroShotClassifier(ORACLE).answers(lines, LABELS)
+    ahead = [lines.read - row.number for row, _ in answers]
     assert max(ahead) == 3 and ahead[-1] == 0
 
 
 def test_a_line_has_its_number_and_its_record(file):
-    line = command.read_line(4, b'{"text": "a", "id": 3}\n', "text")
+    line = records.read_line(4, b'{"text": "a", "id": 3}\n', "text")
     assert line == records.Row(4, "a", kept={"id": 3}, where="of this line")
-    assert replace(line, number=1) == command.read_line(1, b'\xef\xbb\xbf{"text": "a", "id": 3}\n', "text")
+    assert replace(line, number=1) == records.read_line(1, b'\xef\xbb\xbf{"text": "a", "id": 3}\n', "text")

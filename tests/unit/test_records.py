@@ -1,8 +1,11 @@
 """Rows of lines, JSONL, CSV and Parquet: cut anywhere between two of them, read part by part, none spoils another."""
 
+import codecs
 import csv
 import io
 import json
+import os
+import sys
 
 import pyarrow
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from zsc_utils import records
+from zsc_utils import _encodings, records
 from zsc_utils.records import Part, Row
 
 TEXTS = ["央行下调利率", "国足客场取胜", "去看海", "新款手机开售", "A股收涨", "大雨将至", "他说：“好”"]
@@ -109,9 +112,9 @@ def test_csv_as_it_comes_a_mark_a_line_in_quotes_blank_lines(written):
 
 
 def test_a_csv_row_that_is_no_utf_8_or_too_short_spoils_no_other(written):
-    file = written("a.csv", b"id,text\n1,a\n2,\xb2\xe2\xca\xd4\n3\n4,b\n")
+    file = written("a.csv", "id,text\n1,一\n2,".encode() + b"\xb2\xe2\xca\xd4\n3\n4,b\n")
     found = rows_of(file)
-    assert [row.text for row in found] == ["a", None, None, "b"]
+    assert [row.text for row in found] == ["一", None, None, "b"]
     assert "utf-8" in str(found[1].error) and str(found[2].error) == "the record has no field 'text'"
 
 
@@ -119,15 +122,41 @@ def test_a_field_of_another_column_that_is_no_utf_8_does_not_matter(written):
     assert [row.text for row in rows_of(written("a.csv", b"text,more\na,\xff\n"))] == ["a"]
 
 
-def test_a_csv_field_beyond_the_limit_is_one_bad_row(written):
-    found = rows_of(written("a.csv", "text\na\n" + "x" * 140_000 + "\nb\n"))
+def test_a_csv_field_of_a_megabyte_is_read_and_the_limit_of_the_process_stays(written):
+    long, before = "长文" * 170_000, csv.field_size_limit()
+    assert len(long.encode()) > 1e6 > before
+    found = rows_of(written("a.csv", f'text\na\n{long}\n"{long}\n二"\nb\n'), rows=1)
+    assert [row.text for row in found] == ["a", long, f"{long}\n二", "b"]
+    assert csv.field_size_limit() == before
+
+
+def test_a_csv_field_beyond_the_limit_is_one_bad_row(written, monkeypatch):
+    monkeypatch.setattr(records, "CELL", 1_000)
+    found = rows_of(written("a.csv", "text\na\n" + "x" * 1_001 + "\nb\n"))
     assert [row.text for row in found] == ["a", None, "b"]
-    assert str(found[1].error) == "no CSV: field larger than field limit (131072)"
+    assert str(found[1].error) == "no CSV: field larger than field limit (1000)"
 
 
-@pytest.mark.parametrize("header", [b"\xb2\xe2\n", b"x" * 140_000 + b"\n"])
-def test_a_csv_without_a_header_that_can_be_read_is_refused(written, header):
-    with pytest.raises(ValueError, match="its first line names no columns in UTF-8"):
+@pytest.mark.parametrize("most", [2**24, 40])
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_a_quote_that_is_never_closed_takes_no_other_row_with_it(written, monkeypatch, most, rows):
+    monkeypatch.setattr(records, "CELL", most)
+    lines = ["id,text", "1,a", '2,"b', "3,c", "", "4,dddddddddddddddddddddddddddddddddd", "5,e"]
+    found = rows_of(written("a.csv", "\n".join(lines)), rows=rows)
+    assert [row.text for row in found] == ["a", None, "c", "d" * 34, "e"]
+    told = "a quote is opened in this row and never closed" if most > 40 else "field larger than field limit (40)"
+    assert str(found[1].error) == f"no CSV: {told}"
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        (b"\xb2\n", "its first line names no columns in UTF-8 or GB18030"),
+        (b'"text\n', "its first line names no columns"),
+    ],
+)
+def test_a_csv_without_a_header_that_can_be_read_is_refused(written, header, message):
+    with pytest.raises(ValueError, match=message):
         rows_of(written("a.csv", header + b"a\n"))
 
 
@@ -180,6 +209,148 @@ def test_parts_of_a_row_group_larger_than_arrow_s_batches(tmp_path):
 def test_what_is_no_parquet_is_refused(written):
     with pytest.raises(ValueError, match="a.parquet is no Parquet file"):
         rows_of(written("a.parquet", "text\n"))
+
+
+# ----------------------------------------------------------------------------------------------------------- encodings
+
+ENCODINGS = {
+    "UTF-8": ("utf-8", b""), "UTF-8 with a mark": ("utf-8", codecs.BOM_UTF8),
+    "UTF-16, little": ("utf-16-le", codecs.BOM_UTF16_LE), "UTF-16, big": ("utf-16-be", codecs.BOM_UTF16_BE),
+    "GB18030": ("gb18030", b""), "GB18030 with a mark": ("gb18030", "\ufeff".encode("gb18030")),
+}  # fmt: skip
+RARE = [
+    "央行下调利率",
+    "a",
+    "㐀𠮷😀",
+    "他说：“好”",
+    "中\u0a00国\u0d0a",
+    "ｱ，“",
+]  # two, three, four bytes; bytes like line breaks
+
+
+def in_encoding(content, encoding):
+    codec, mark = ENCODINGS[encoding]
+    return mark + content.encode(codec)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_each_encoding_is_found_and_read_however_a_file_is_cut(written, encoding, rows):
+    lines = "".join(json.dumps({"text": text, "id": n}, ensure_ascii=False) + "\r\n" for n, text in enumerate(RARE))
+    table = as_csv([["text", "id"], *([f'{text}\n"{text}",', n] for n, text in enumerate(RARE))])
+    assert [row.text for row in rows_of(written("a.jsonl", in_encoding(lines, encoding)), rows=rows)] == RARE
+    found = rows_of(written("a.csv", in_encoding(table, encoding)), rows=rows)
+    assert [row.text for row in found] == [f'{text}\n"{text}",' for text in RARE]
+    parts = records.cut([str(written("a.csv", in_encoding(table, encoding)))], rows, "text")
+    assert {part.encoding for part in parts} == {ENCODINGS[encoding][0]}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_lines_of_text_are_those_of_the_file(written, encoding):
+    file = written("a.txt", in_encoding("\n".join(RARE), encoding))
+    assert rows_of(file) == [Row(n, text, where="of this line") for n, text in enumerate(RARE, 1)]
+
+
+utf_8, gbk, broken = "去看海".encode(), "去看海".encode("gbk"), b"\xe5\x8e\xff"
+
+
+@pytest.mark.parametrize(
+    "lines, encoding",
+    [
+        ([], "utf-8"), ([b"a", b"b"], "utf-8"), ([utf_8], "utf-8"), ([gbk], "gb18030"), ([gbk, utf_8], "utf-8"),
+        ([gbk, utf_8, gbk], "gb18030"), ([utf_8, gbk, utf_8], "utf-8"), ([broken] * 9, "utf-8"),
+        ([broken] * 9 + [gbk], "gb18030"), ([b"a"] * 9 + [gbk], "gb18030"), ([gbk + b"\xff"], "utf-8"),
+    ],
+)  # fmt: skip
+def test_most_lines_that_are_not_ascii_decide(written, lines, encoding):
+    assert _encodings.encoding_of(str(written("a.txt", b"\n".join(lines)))) == encoding
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "gb18030"])
+@pytest.mark.parametrize("size", range(20, 27))
+def test_only_the_beginning_is_looked_at_and_a_character_cut_there_is_no_vote(written, monkeypatch, codec, size):
+    monkeypatch.setattr(_encodings, "LOOKED_AT", size)
+    other = "gb18030" if codec == "utf-8" else "utf-8"
+    for begin in ("去看海" * 9, "海\n" + "去看海" * 9):  # cut in the first line, or in the second
+        content = begin.encode(codec) + 9 * "\n去看海".encode(other)
+        assert _encodings.encoding_of(str(written("a.txt", content))) == codec
+
+
+def test_the_euro_sign_of_windows_is_read_in_gb18030(written):
+    content = "价格\n".encode("gbk") + b"\x80 100, \x80\xd2\xbb\n" + "丂\n".encode("gbk")
+    assert [row.text for row in rows_of(written("a.txt", content))] == ["价格", "€ 100, €一", "丂"]
+
+
+@pytest.mark.parametrize(
+    "lines, told",
+    [
+        ([utf_8, gbk, utf_8], "it is likely GB18030, in a file that is read as UTF-8"),
+        ([utf_8, gbk + b"\xc8", utf_8], "it is likely GB18030, cut inside its last character"),
+        ([gbk, utf_8[:-2], gbk], "it is likely UTF-8, cut inside its last character"),
+        ([utf_8, utf_8[:-1], utf_8], "it is likely UTF-8, cut inside its last character"),
+        ([gbk, gbk + b"\xff", gbk], "it is neither UTF-8 nor GB18030"),
+        ([utf_8, "去看海".encode("utf-16-le") + b"\0", utf_8], "its zero bytes look like UTF-16"),
+    ],
+)
+def test_a_line_of_another_encoding_is_one_bad_line_and_is_told_which(written, lines, told):
+    first, bad, last = rows_of(written("a.txt", b"\n".join(lines)))
+    assert bad.text is None and told in str(bad.error)
+    assert first.text.startswith("去看海") and last.text == "去看海"
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16, little", "UTF-16, big"])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 2**20])
+def test_damaged_utf_16_spoils_its_own_line_only(written, monkeypatch, encoding, chunk):
+    monkeypatch.setattr(_encodings, "CHUNK", chunk)
+    codec, mark = ENCODINGS[encoding]
+    content = mark + "去\n\ud83d海\n😀\n看".encode(codec, "surrogatepass") + b"\x00"
+    found = rows_of(written("a.txt", content), rows=1)
+    assert [row.text for row in found] == ["去", None, "😀", None]
+    assert all("half a character: this is no whole UTF-16" in str(found[n].error) for n in (1, 3))
+
+
+def test_utf_32_is_refused_by_name(written):
+    for codec in ("utf-32-le", "utf-32-be"):
+        with pytest.raises(ValueError, match="a.txt is UTF-32: save it as UTF-8"):
+            rows_of(written("a.txt", "\ufeff去".encode(codec)))
+
+
+# -------------------------------------------------------------------------------------------------------------- readers
+
+
+def test_the_ending_says_how_a_file_is_read_in_any_letters(written):
+    kinds = {"a.TXT": records.Lines, "a": records.Lines, "a.JSONL": records.JsonLines, "a.CSV": records.Csv}
+    for name, kind in kinds.items():
+        source = records.reader(str(written(name, '"text"\n"a"\n')))
+        assert type(source) is kind
+    assert [row.text for row in source.rows("text")] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "parquet"])
+def test_a_file_is_read_whole_as_it_is_read_in_parts(tmp_path, written, kind):
+    if kind == "parquet":
+        file = as_parquet(tmp_path / "a.parquet", {"id": range(len(TEXTS)), "text": TEXTS})
+    else:
+        content = {
+            "txt": "\n".join(TEXTS),
+            "jsonl": "\n".join(map(json.dumps, TEXTS)),
+            "csv": as_csv(zip(["text", *TEXTS])),
+        }
+        file = written(f"a.{kind}", content[kind])
+    found = list(records.reader(str(file)).rows("text"))
+    assert [row.text for row in found] == TEXTS and found == rows_of(file)
+
+
+def test_a_table_is_not_read_from_what_can_be_read_only_once(tmp_path):
+    (tmp_path / "a.csv").symlink_to(os.devnull)
+    with pytest.raises(ValueError, match="a.csv is no regular file: a table is not read from a pipe"):
+        records.reader(str(tmp_path / "a.csv"))
+
+
+def test_without_pyarrow_the_message_says_what_to_install(written, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ImportError, match="a.parquet: Parquet needs pyarrow: pip install 'zsc-utils\\[scale\\]'"):
+        records.reader(str(written("a.parquet", "")))
 
 
 def test_a_part_says_where_it_is(written):
