@@ -15,21 +15,23 @@ if TYPE_CHECKING:
     from zsc_utils._text import default_name
     from zsc_utils.checkpoint import Checkpoint, CheckpointError, load
     from zsc_utils.classifier import ZeroShotClassifier
+    from zsc_utils.evaluation import Evaluation, evaluate
     from zsc_utils.optimized_classifier import OptimizedZeroShotClassifier
 
 HOMES = {
     "Checkpoint": "checkpoint", "CheckpointError": "checkpoint", "default_name": "_text", "load": "checkpoint",
+    "Evaluation": "evaluation", "evaluate": "evaluation",
     "ZeroShotClassifier": "classifier", "OptimizedZeroShotClassifier": "optimized_classifier",
 }  # fmt: skip
 ROOMS = (
-    "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "formats", "inference", "memory",
-    "offloading", "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
+    "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "evaluation", "formats", "inference",
+    "memory", "offloading", "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
     "torch_engine",
 )  # fmt: skip
 
 __all__ = [
-    "Checkpoint", "CheckpointError", "OptimizedZeroShotClassifier", "ZeroShotClassifier",
-    "attention", "batching", "default_name", "load", "memory", "offloading", "quantization",
+    "Checkpoint", "CheckpointError", "Evaluation", "OptimizedZeroShotClassifier", "ZeroShotClassifier",
+    "attention", "batching", "default_name", "evaluate", "load", "memory", "offloading", "quantization",
 ]  # fmt: skip
 
 

@@ -1,15 +1,18 @@
-"""The style of the notebooks' charts: a fixed colour for each kind of byte and each engine, and a Chinese font.
+"""The style of charts: a fixed colour for each kind of byte and each engine, and a Chinese font.
 
 The colours are Okabe and Ito's, distinct for colour-blind readers. Sizes and fonts are set in notebooks/matplotlibrc.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 
 BYTES = {
     "embeddings": "#0072B2",
@@ -22,6 +25,8 @@ BYTES = {
 }
 ENGINES = {"ours": "#D55E00", "transformers": "#56B4E9", "ModelScope": "#000000"}
 CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the best label, and all others
+CHINESE = "Noto Sans CJK SC"
+SHARES = "Blues"  # one hue that only gets darker, so colour-blind readers see the same: white is none, dark is all
 
 
 def use_chinese_font() -> None:
@@ -84,3 +89,28 @@ def best(points):
         name for name, (size, speed) in points.items()
         if not any(x <= size and y >= speed and (x, y) != (size, speed) for x, y in points.values())
     ]  # fmt: skip
+
+
+def confusion_matrix(axes: Axes, labels: Sequence[str], counts: np.ndarray) -> None:
+    """Draw a confusion matrix: of the texts of each true label (a row), the share that got each label (a column).
+
+    `counts` are numbers of texts. A share is written in its cell. Cells without texts, and rows of labels without
+    texts, stay empty. Chinese labels are drawn with CHINESE, whatever fonts are set.
+    """
+    totals = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full(counts.shape, math.nan), where=totals > 0)
+    axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
+    size = 9 if len(labels) <= 15 else 6
+    for (row, column), share in np.ndenumerate(shares):
+        if share > 0:
+            colour = "white" if share > 0.7 else "black"
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize=size)
+    places = range(len(labels))
+    axes.set_xticks(places, labels, rotation=90, family=CHINESE)
+    axes.set_yticks(places, [f"{label} ({total})" for label, total in zip(labels, totals.ravel())], family=CHINESE)
+    axes.set(xlabel="label that was said", ylabel="true label (texts)")
+
+
+def suffixes() -> list[str]:
+    """The ends of names of files that a chart can be written to."""
+    return [f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes()]

@@ -1,0 +1,598 @@
+"""Evaluate a checkpoint on texts whose labels are known: accuracy, macro F1, confusions, time and memory.
+
+Each way to run it (a precision, layers in memory or streamed) runs in a fresh child process, where the system can
+measure one. The figures are those of the given texts. They hold for other texts only if those are like them.
+"""
+
+import json
+import os
+import re
+import time
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+import numpy as np
+
+from zsc_utils import checkpoint as door
+from zsc_utils import plan as planning
+from zsc_utils import records as files
+from zsc_utils._process import ChildError, process_peak, resident
+from zsc_utils._text import DEFAULT_TEMPLATE, Row, as_list, check_labels, check_template, check_text, fill, visible
+from zsc_utils._types import Name, Precision, Result
+from zsc_utils.batching import PairTokenizer
+from zsc_utils.classifier import ZeroShotClassifier, check_room
+from zsc_utils.quantization import Agreement, agreement, wilson
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WAYS = tuple(precision + streamed for precision in get_args(Precision) for streamed in ("", " streamed"))
+FORMATS = (".csv", ".jsonl", ".parquet")
+RESAMPLES, SEED = 1000, 0  # of the bootstrap
+EXAMPLES = 3  # texts that are kept of each confusion
+SHOWN = 10  # confusions and left-out rows that a table shows
+NAMES_NOTHING = "\0"  # a field that no record has
+UNMEASURED = "not measured here"
+
+
+class BadRow(NamedTuple):
+    """A row that is left out, and why. Rows of a file count from 1, without the header; those of a list from 0."""
+
+    row: int
+    reason: str
+
+
+class LabelScores(NamedTuple):
+    """Precision, recall and F1 of one label, and its `support`: the texts that have it. A score is NaN where it would
+    divide by zero: precision of a label that is never said, recall of one without texts, F1 of one that is both."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many texts of the label `true` got the label `said`; `examples` are the first of these texts."""
+
+    true: str
+    said: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class Threshold(NamedTuple):
+    """What comes of answering only if the best score is at least `threshold`: the share of texts that is `answered`,
+    and the accuracy of these answers."""
+
+    threshold: float
+    answered: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one way to run the checkpoint.
+
+    `matrix` counts texts: a row for each true label, a column for each label that was said. `seconds` is the time to
+    load and classify. `process` is the most memory that the child process held, and `growth` the part of it that
+    loading and classifying added, in bytes; both are None where no child can be measured. `agreement` compares this
+    way with the first one, and is None for the first.
+    """
+
+    way: str
+    labels: tuple[str, ...]
+    truth: tuple[str, ...] = field(repr=False)
+    results: list[Result] = field(repr=False)
+    seconds: float
+    process: int | None
+    growth: int | None
+    agreement: Agreement | None = None
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        place = {label: number for number, label in enumerate(self.labels)}
+        counts: np.ndarray = np.zeros((len(place), len(place)), int)
+        true, said = ([place[label] for label in several] for several in (self.truth, self.said))
+        np.add.at(counts, (true, said), 1)
+        return counts
+
+    @property
+    def said(self) -> list[str]:
+        """The best label of each text."""
+        return [result["labels"][0] for result in self.results]
+
+    @property
+    def accuracy(self) -> float:
+        return int(self.matrix.trace()) / len(self.truth)
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The 95 % interval by Wilson's formula."""
+        return wilson(int(self.matrix.trace()), len(self.truth))
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels that have texts or were said."""
+        return float(np.nanmean([scores.f1 for scores in self.per_label]))
+
+    @cached_property
+    def macro_f1_interval(self) -> tuple[float, float]:
+        """The 95 % interval of macro F1 by bootstrap over the texts.
+
+        It is the middle 95 % of 1,000 resamples, extended to macro F1 itself if that lies outside. Resampling cannot
+        invent an error: if all texts are right, the interval is one point, and that of the accuracy says more.
+        """
+        low, high = np.quantile(resampled_macro_f1(self.matrix), (0.025, 0.975))
+        return min(float(low), self.macro_f1), max(float(high), self.macro_f1)
+
+    @property
+    def per_label(self) -> list[LabelScores]:
+        """The LabelScores of each label, in the labels' order."""
+        right, true, said = self.matrix.diagonal(), self.matrix.sum(1), self.matrix.sum(0)
+        columns = share(right, said), share(right, true), share(2 * right, true + said), true
+        return [LabelScores(label, *scores) for label, *scores in zip(self.labels, *(c.tolist() for c in columns))]
+
+    @cached_property
+    def confusions(self) -> list[Confusion]:
+        """All Confusions, the one that occurs most first."""
+        texts: dict[tuple[str, str], list[str]] = {}
+        for true, result in zip(self.truth, self.results):
+            if result["labels"][0] != true:
+                texts.setdefault((true, result["labels"][0]), []).append(result["sequence"])
+        found = [Confusion(*pair, len(several), tuple(several[:EXAMPLES])) for pair, several in texts.items()]
+        return sorted(found, key=lambda confusion: -confusion.count)
+
+    @cached_property
+    def thresholds(self) -> list[Threshold]:
+        """A Threshold for each best score that occurs, the lowest first."""
+        best = np.array([result["scores"][0] for result in self.results])
+        right = np.array([label == true for label, true in zip(self.said, self.truth)])
+        order = np.argsort(-best, kind="stable")
+        best, right = best[order], right[order].cumsum()
+        ends = np.flatnonzero(np.append(best[1:] != best[:-1], True))  # equal scores are answered together
+        return [Threshold(float(best[i]), (int(i) + 1) / len(best), int(right[i]) / (int(i) + 1)) for i in ends[::-1]]
+
+    def threshold_for(self, accuracy: float = 0.95) -> Threshold | None:
+        """Return the lowest Threshold whose answers reach this accuracy; None if none does.
+
+        Say "none of these" for a text whose best score is below it. It was chosen on these texts: on others like them
+        it does about as well, on texts of another kind it may not.
+        """
+        if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 < accuracy <= 1:
+            raise ValueError(f"accuracy {accuracy!r}: give a share of right answers, over 0 and at most 1")
+        return next((row for row in self.thresholds if row.accuracy >= accuracy), None)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found: a Report for each way, under its name, and the rows that were left out.
+
+    `str(evaluation)` is a table. `threshold_for`, `plot` and `save_chart` are those of the first way, or of the `way`
+    that is named.
+    """
+
+    checkpoint: str
+    labels: tuple[str, ...]
+    texts: int
+    bad: tuple[BadRow, ...]
+    reports: dict[str, Report] = field(repr=False)
+
+    def report(self, way: str | None = None) -> Report:
+        """Return the Report of a way; by default of the first."""
+        first = next(iter(self.reports))
+        if way is not None and way not in self.reports:
+            raise ValueError(f"way {way!r}: evaluated were {', '.join(self.reports)}")
+        return self.reports[way or first]
+
+    def threshold_for(self, accuracy: float = 0.95, way: str | None = None) -> Threshold | None:
+        """Return the lowest threshold whose answers reach this accuracy: see Report.threshold_for."""
+        return self.report(way).threshold_for(accuracy)
+
+    def plot(self, axes: "Axes", way: str | None = None) -> None:
+        """Draw the confusion matrix: of each true label the shares of the labels that were said."""
+        from zsc_utils import plots  # only here: it needs matplotlib
+
+        plots.use_chinese_font()
+
+        found = self.report(way)
+        plots.confusion_matrix(axes, found.labels, found.matrix)
+        axes.set_title(f"{self.checkpoint}, {found.way}: accuracy {found.accuracy:.3f} of {self.texts} texts")
+
+    def save_chart(self, file: str | os.PathLike, way: str | None = None) -> None:
+        """Write the confusion matrix to a file, whose suffix names its format, such as .png or .svg."""
+        check_chart(file)
+        from matplotlib.figure import Figure
+
+        side = 2.5 + 0.5 * len(self.labels)
+        figure = Figure(figsize=(max(5.0, side + 1), max(3.5, side)), layout="constrained", dpi=150)
+        self.plot(figure.subplots(), way)
+        figure.savefig(file)
+
+    def __str__(self):
+        return "\n".join(table_of(self))
+
+
+def evaluate(
+    records: str | os.PathLike | Sequence[dict],
+    labels: str | Sequence[str] | None = None,
+    *,
+    checkpoint: Name = "mini",
+    text: str = "text",
+    label: str = "label",
+    hypothesis_template: str = DEFAULT_TEMPLATE,
+    compare: str | Sequence[str] = ("fp32",),
+    progress: bool = False,
+) -> Evaluation:
+    """Classify texts whose labels are known, in one or several ways, and return an Evaluation.
+
+    `records` is a .csv, .jsonl or .parquet file, or a list of dicts. `text` and `label` name its columns. `labels` are
+    those to choose from (default: those that occur, in the order of their first texts). `compare` lists ways to run the
+    checkpoint: "fp32", "bf16", "fp16" or "int8", each also with " streamed", which keeps layers in their file. All
+    ways get the same texts, and the others are compared with the first.
+
+    A row is left out, and named in `bad`, if it has no text or no label, if its label is none of `labels`, or if it
+    cannot be classified in one of the ways. Raises ValueError or TypeError for a missing file or column, an unknown
+    way, fewer than two labels, or no rows to evaluate. Raises ChildError if a way's process was killed.
+    """
+    ways, name = check_ways(compare), check_name(checkpoint)
+    check_template(hypothesis_template)
+    if text == label:
+        raise ValueError(f"text and label are both {text!r}: name two columns")
+    found = labelled(rows_of(records, text, label), None if labels is None else check_labels(labels))
+    found.check(records)
+    source = door.resolve(name)  # builds, downloads or converts it, which is no part of what is measured
+    check_room(
+        PairTokenizer.of(door.read_tokenizer(source.folder, source.config)), fill(hypothesis_template, found.labels)
+    )
+    for way in ways:
+        planning.make(source, chosen=planning.Chosen(way.partition(" ")[0], None, way.endswith("streamed")))
+    texts = [text for text, _ in found.good.values()]
+    runs = {way: run(name, way, texts, found.labels, hypothesis_template, progress) for way in ways}
+    return put_together(source.name, found, runs)
+
+
+def put_together(checkpoint, found, runs):
+    """Return the Evaluation of {way: Run}, without the rows that have no result in one of the ways."""
+    failed = {}
+    for way, ran in runs.items():
+        for row, result in zip(found.good, ran.results):
+            if "error" in result:
+                failed.setdefault(row, f"{way}: {result['error']}")
+    if len(failed) == len(found.good):
+        raise ValueError(f"no text can be classified; row {next(iter(failed))}: {next(iter(failed.values()))}")
+    truth = tuple(label for row, (_, label) in found.good.items() if row not in failed)
+    reports = {}
+    for way, ran in runs.items():
+        results = [result for row, result in zip(found.good, ran.results) if row not in failed]
+        first = next(iter(reports.values()), None)
+        agreed = None if first is None else agreement(first.results, results, truth)
+        labels = tuple(found.labels)
+        reports[way] = Report(way, labels, truth, results, ran.seconds, ran.process, ran.growth, agreed)
+    bad = sorted([*found.bad, *(BadRow(row, reason) for row, reason in failed.items())])
+    return Evaluation(checkpoint, tuple(found.labels), len(truth), tuple(bad), reports)
+
+
+# ------------------------------------------------------------------------------------------------------ at the door
+
+
+def check_ways(compare):
+    """Return the ways as a list; raise for none, an unknown one, or one that is named twice."""
+    if isinstance(compare, str):
+        compare = [way.strip() for way in re.split("[,，]", compare) if way.strip()]
+    ways = as_list("compare", compare, "a list of ways, such as ['fp32', 'int8']")
+    for way in ways:
+        if way not in WAYS:
+            raise ValueError(f"compare {way!r}: there are {', '.join(WAYS)}")
+    if not ways or len(set(ways)) < len(ways):
+        raise ValueError(f"compare {compare!r}: name at least one way, and each once")
+    return ways
+
+
+def check_name(checkpoint):
+    """Return the name of a checkpoint as every process can load it: a folder's path is absolute."""
+    if not isinstance(checkpoint, str | os.PathLike):
+        raise TypeError(f"checkpoint {checkpoint!r}: give its name or folder, for each way loads it in its own process")
+    path = Path(checkpoint).expanduser()
+    return str(path.resolve()) if checkpoint not in ("mini", "base-shape") and path.is_dir() else str(checkpoint)
+
+
+def check_chart(file: str | os.PathLike) -> None:
+    """Raise if a chart cannot be written there; the command asks before the work begins."""
+    try:
+        from zsc_utils import plots
+    except (ImportError, AttributeError) as error:  # AttributeError: mplfonts is missing
+        raise ValueError(
+            f"a chart needs matplotlib and mplfonts: pip install 'zsc-utils[notebooks]' ({error})"
+        ) from error
+    path, suffixes = Path(file), plots.suffixes()
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"chart {path.name!r}: its name must end in one of {', '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(
+            f"chart {path}: {path.parent} is no folder" if not path.is_dir() else f"chart {path} is a folder"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------- the rows
+
+
+@dataclass
+class Labelled:
+    """Rows with a text and a label: `good` is {row number: (text, label)}; the `bad` ones are left out."""
+
+    labels: list[str]
+    good: dict[int, tuple[str, str]]
+    bad: list[BadRow]
+
+    def check(self, records):
+        """Raise if there is nothing to evaluate, or no choice between labels."""
+        what = records if isinstance(records, str | os.PathLike) else "the list of records"
+        if not self.good:
+            why = "; ".join(f"row {row}: {reason}" for row, reason in self.bad[:3]) or "it has no rows"
+            raise ValueError(f"{what} has nothing to evaluate: {why}")
+        if len(self.labels) < 2:
+            raise ValueError(f"{what}: {self.labels[0]!r} is the only label. Give labels, two or more to choose from")
+
+
+def labelled(pairs, given):
+    """Return the Labelled rows of (Row of the text, Row of the label) pairs, for the `given` labels or all of them."""
+    spellings = {key_of(label): label for label in given or ()}
+    good, bad = {}, []
+    for text, label in pairs:
+        try:
+            good[text.number] = (text_of(text), label_of(label, spellings, given))
+        except (ValueError, TypeError, RecursionError) as error:
+            bad.append(BadRow(text.number, files.reason(error)))
+    return Labelled(list(spellings.values()), good, bad)
+
+
+def key_of(label):
+    """A label without white space and unseen characters; labels that differ in nothing else are the same."""
+    return "".join(visible(label).split())
+
+
+def text_of(row):
+    if row.error is not None:
+        raise row.error
+    return check_text(row.text, row.where)
+
+
+def label_of(row, spellings, given):
+    """Return the label of a row as it is spelt first, or in the `given` ones; raise if there is none, or another."""
+    if row.error is not None:
+        raise row.error
+    label = row.text
+    if label is None or label != label or (isinstance(label, str) and not key_of(label)):  # NaN is not itself
+        raise ValueError("it has no label")
+    if not isinstance(label, str):
+        raise TypeError(f"its label is {label!r}, a {type(label).__name__}: labels are words that the model reads")
+    check_labels([label])
+    if given is None:
+        return spellings.setdefault(key_of(label), label.strip())
+    if key_of(label) not in spellings:
+        raise ValueError(f"its label {label!r} is none of {', '.join(spellings.values())}")
+    return spellings[key_of(label)]
+
+
+def rows_of(records, text, label):
+    """Return a list of (Row of the text, Row of the label); raise for a missing file or column."""
+    if isinstance(records, str | os.PathLike):
+        return rows_of_file(Path(records).expanduser(), text, label)
+    several = as_list("records", records, "the path of a file, or a list of dicts such as df.to_dict('records')")
+    for name in (text, label):
+        check_field("the list of records", name, [record for record in several if isinstance(record, dict)])
+    return [[row_of_dict(number, record, name) for name in (text, label)] for number, record in enumerate(several)]
+
+
+def row_of_dict(number, record, name):
+    if isinstance(record, dict):
+        return files.read_record(number, record, name)
+    return Row(number, error=TypeError(f"it is {record!r:.50}, a {type(record).__name__}: records are dicts"))
+
+
+def rows_of_file(path, text, label):
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: labelled texts are read from {', '.join(FORMATS)}, by the end of the file's name")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    columns = [column(path, name) for name in (text, label)]
+    if path.suffix != ".jsonl":
+        return list(zip(*columns, strict=True))
+    for name, rows in zip((text, label), columns):
+        if all(row.error for row in rows):
+            check_field(path, name, objects_of(path))
+    strings = (row.error is None for row in column(path, NAMES_NOTHING))
+    return [
+        (Row(one.number, error=TypeError("it is no JSON object")), other) if is_string else (one, other)
+        for one, other, is_string in zip(*columns, strings, strict=True)
+    ]
+
+
+def column(path, name):
+    """Return the Rows of a file's column. It is read once for each column: a Row has room for one."""
+    try:
+        return [row for part in files.cut([str(path)], 2**20, name) for row in files.read(part, name)]
+    except ImportError as error:
+        raise ValueError(f"{path}: Parquet is read with pyarrow: pip install 'zsc-utils[scale]'") from error
+
+
+def objects_of(path):
+    """Return the JSON objects of the first lines."""
+    found = []
+    with open(path, "rb") as lines:
+        for line in islice(lines, 100):
+            with suppress(ValueError, RecursionError):  # a broken line is named when it is read
+                found.append(json.loads(line))
+    return [record for record in found if isinstance(record, dict)]
+
+
+def check_field(what, name, records):
+    """Raise if there are records, and none has a field of this name."""
+    fields = dict.fromkeys(str(field) for record in records for field in record)
+    if fields and name not in fields:
+        raise ValueError(f"{what} has no field {name!r}: it has {', '.join(fields)}")
+
+
+# -------------------------------------------------------------------------------------------------------- one way
+
+
+class Run(NamedTuple):
+    """A way's results, or errors as a stream yields them, in the texts' order; time and memory as in a Report."""
+
+    results: list
+    seconds: float
+    process: int | None
+    growth: int | None
+
+
+def run(checkpoint, way, texts, labels, template, progress):
+    """Return the Run of one way: in a fresh child process if it can be measured here, else in this process."""
+    work = checkpoint, way, texts, labels, template, progress
+    if measurable():
+        try:
+            peak = process_peak(classified, *work)
+        except ChildError as error:
+            raise ChildError(f"{way}: {error}") from error
+        (results, told, process), seconds, growth = peak.result, peak.seconds, peak.total
+    else:
+        start = time.perf_counter()
+        results, told, _ = classified(*work)
+        seconds, process, growth = time.perf_counter() - start, None, None
+    for message in told:
+        warnings.warn(f"{way}: {message}", stacklevel=3)
+    if any(np.isnan(result["scores"]).any() for result in results if "error" not in result):
+        raise ValueError(f"{way}: some scores are no numbers, so it cannot be evaluated. Leave it out of compare")
+    return Run(results, seconds, process, growth)
+
+
+def measurable():
+    """Whether process_peak works here: it needs Linux."""
+    return Path("/proc/self/clear_refs").exists()
+
+
+def classified(checkpoint, way, texts, labels, template, progress):
+    """Load and classify, in the child. Returns (results, warnings, the most bytes that the process held or None)."""
+    precision, _, streamed = way.partition(" ")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        classifier = ZeroShotClassifier(checkpoint, precision=precision, offload=bool(streamed))
+        results = list(classifier.stream(texts, labels, template, progress=progress))
+    own = dict.fromkeys(str(warning.message) for warning in told if warning.category is UserWarning)
+    return results, list(own), resident("self").get("VmHWM")
+
+
+# ------------------------------------------------------------------------------------------------------- statistics
+
+
+def share(part, whole):
+    """Return part / whole, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole != 0)
+
+
+def resampled_macro_f1(matrix):
+    """Return macro F1 of RESAMPLES resamples of the texts that a confusion matrix counts.
+
+    Texts of one cell are alike to F1, so drawing texts with replacement is drawing cells by their counts.
+    """
+    cells, counts = np.argwhere(matrix), matrix[matrix > 0]  # both in the order of the matrix
+    draws = np.random.default_rng(SEED).multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES)
+    of_true, of_said = (np.eye(len(matrix))[cells[:, side]] for side in (0, 1))
+    f1 = share(2 * (draws @ (of_true * of_said)), draws @ of_true + draws @ of_said)
+    return np.nanmean(f1, axis=1)
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def table_of(evaluation):
+    """Yield the lines of an Evaluation as plain text."""
+    first = evaluation.report()
+    yield f"{evaluation.checkpoint}: {evaluation.texts} texts, {len(evaluation.labels)} labels"
+    if evaluation.bad:
+        yield f"left out: {counted(len(evaluation.bad), 'row')}"
+        yield from (f"  row {bad.row}: {bad.reason}" for bad in evaluation.bad[:SHOWN])
+        if len(evaluation.bad) > SHOWN:
+            yield f"  and {len(evaluation.bad) - SHOWN} more"
+    yield from ("", "with 95 % intervals; seconds and growth with loading")
+    head = ["way", "accuracy", "macro F1", f"same as {first.way}", "largest difference", "seconds", "process", "growth"]
+    yield from aligned([head, *map(row_of_way, evaluation.reports.values())])
+    yield from ("", f"{first.way}, each label")
+    scores = [[s.label, *map(number, s[1:4]), str(s.support)] for s in first.per_label]
+    yield from aligned([["label", "precision", "recall", "F1", "texts"], *scores])
+    yield from confusions_of(first)
+    yield from ("", threshold_line(first))
+
+
+def row_of_way(report):
+    agreed = ["", ""]
+    if report.agreement is not None:
+        agreed = [
+            interval(report.agreement.share, report.agreement.interval),
+            f"{report.agreement.largest_difference:.4f}",
+        ]
+    sizes = [UNMEASURED if size is None else f"{size / 1e6:.0f} MB" for size in (report.process, report.growth)]
+    accuracy, f1 = (
+        interval(report.accuracy, report.accuracy_interval),
+        interval(report.macro_f1, report.macro_f1_interval),
+    )
+    return [report.way, accuracy, f1, *agreed, f"{report.seconds:.1f}", *sizes]
+
+
+def confusions_of(report):
+    if not report.confusions:
+        return
+    yield from ("", f"{report.way}, confusions that occur most")
+    for confusion in report.confusions[:SHOWN]:
+        yield f"{confusion.true}, but said {confusion.said}: {counted(confusion.count, 'text')}"
+        yield from (f"  {shortened(text)}" for text in confusion.examples)
+
+
+def threshold_line(report, accuracy=0.95):
+    found = report.threshold_for(accuracy)
+    if found is None:
+        return f"{report.way}: no threshold of the best score makes {accuracy:.0%} of the answers right"
+    return (
+        f"{report.way}: {accuracy:.0%} of the answers are right if a best score under {found.threshold:.4f} means "
+        f'"none of these"; {found.answered:.0%} of these texts are answered then'
+    )
+
+
+def counted(count, what):
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def number(value):
+    return "-" if value != value else f"{value:.3f}"
+
+
+def interval(value, ends):
+    return f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
+
+
+def shortened(text, most=40):
+    """Return the beginning of a text, on one line and without characters that a terminal would obey."""
+    line = " ".join(visible(text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def aligned(rows):
+    """Yield the lines of a table, the first column to the left, the others to the right; Chinese is two wide."""
+    widths = [max(map(width, cells)) for cells in zip(*rows)]
+    for first, *others in rows:
+        cells = [first + " " * (widths[0] - width(first))]
+        cells += [" " * (size - width(cell)) + cell for cell, size in zip(others, widths[1:])]
+        yield "  ".join(cells)
+
+
+def width(string):
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in string)
