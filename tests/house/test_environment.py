@@ -29,7 +29,7 @@ FLOORS = [
     ["_types"],
     ["_container", "_encodings", "_process", "_products", "_sizes", "_text", "_weights", "plots"],
     ["_bert", "_tensors", "batching", "records"],
-    ["_results", "memory"],
+    ["_labelled", "_results", "memory"],
     ["_int8"],
     ["formats"],
     ["checkpoint"],
