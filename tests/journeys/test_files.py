@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pyarrow
@@ -414,8 +415,10 @@ def test_a_process_that_is_killed_leaves_no_table_under_its_name(tmp_path):
     with subprocess.Popen([*map(str, words), "--output", output], **streams) as child:
         child.stdin.write("央行\n国足\n".encode() * 40)
         child.stdin.flush()
-        while b"64text" not in child.stderr.read1() and child.poll() is None:  # a block is done
-            pass
+        deadline = time.monotonic() + 120  # for importing torch, too
+        while not any(file.stat().st_size for file in tmp_path.glob("*.tmp")) and child.poll() is None:
+            assert time.monotonic() < deadline, "the child does not get on"
+            time.sleep(0.05)
         assert child.poll() is None and not output.exists()
         os.kill(child.pid, signal.SIGKILL)
     assert not output.exists() and [name for name in os.listdir(tmp_path) if not name.endswith(".tmp")] == []
