@@ -275,7 +275,7 @@ class Plan:
             # the kernel's high-water mark is exact, but useful only if it rose since the start
             mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
             self.whole = max(self.whole or 0, now[mark])
-            self.measured = self.whole - self.started["VmRSS"]
+            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
 
     def __str__(self):
         budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"

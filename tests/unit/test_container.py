@@ -120,7 +120,8 @@ def test_the_budget_of_a_container_is_what_its_limit_leaves(monkeypatch):
     classify = zsc.ZeroShotClassifier(ORACLE, memory_budget="container")
     assert classify.plan.budget == 150_000_000 - plan.LIBRARY_PAGES_BYTES
     assert classify("央行", ["财经", "体育"])["labels"] and "the whole process" in str(classify.plan)
-    assert classify.plan.whole >= classify.plan.measured > 0
+    # a test process has held more before: it may not have grown
+    assert classify.plan.whole > max(50_000_000, classify.plan.measured) and classify.plan.measured >= 0
 
 
 @pytest.mark.parametrize("left, message", [(None, "nothing limits the memory"), (1000, "the smallest that works is")])
