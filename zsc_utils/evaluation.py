@@ -20,7 +20,7 @@ import numpy as np
 from zsc_utils import checkpoint as door
 from zsc_utils import plan as planning
 from zsc_utils._labelled import BadRow, labelled, rows_of
-from zsc_utils._process import ChildError, process_peak, resident
+from zsc_utils._process import ChildError, process_peak
 from zsc_utils._text import DEFAULT_TEMPLATE, as_list, check_labels, check_template, fill, visible
 from zsc_utils._types import Name, Precision, Result
 from zsc_utils.batching import PairTokenizer
@@ -72,9 +72,9 @@ class Report:
     """The figures of one way to run the checkpoint.
 
     `matrix` counts texts: a row for each true label, a column for each label that was said. `seconds` is the time to
-    load and classify. `process` is the most memory that the child process held, and `growth` the part of it that
-    loading and classifying added, in bytes; both are None where no child can be measured. `agreement` compares this
-    way with the first one, and is None for the first.
+    load and classify. `growth` is the bytes that loading and classifying added to a child process, beyond Python and
+    its libraries; None where no child can be measured. `agreement` compares this way with the first one, and is None
+    for the first.
     """
 
     way: str
@@ -82,7 +82,6 @@ class Report:
     truth: tuple[str, ...] = field(repr=False)
     results: list[Result] = field(repr=False)
     seconds: float
-    process: int | None
     growth: int | None
     agreement: Agreement | None = None
 
@@ -265,7 +264,7 @@ def put_together(checkpoint, found, runs):
         first = next(iter(reports.values()), None)
         agreed = None if first is None else agreement(first.results, results, truth)
         labels = tuple(found.labels)
-        reports[way] = Report(way, labels, truth, results, ran.seconds, ran.process, ran.growth, agreed)
+        reports[way] = Report(way, labels, truth, results, ran.seconds, ran.growth, agreed)
     bad = sorted([*found.bad, *(BadRow(row, reason) for row, reason in failed.items())])
     return Evaluation(checkpoint, tuple(found.labels), len(truth), tuple(bad), reports)
 
@@ -319,7 +318,6 @@ class Run(NamedTuple):
 
     results: list
     seconds: float
-    process: int | None
     growth: int | None
 
 
@@ -331,16 +329,16 @@ def run(checkpoint, way, texts, labels, template, progress):
             peak = process_peak(classified, *work)
         except ChildError as error:
             raise ChildError(f"{way}: {error}") from error
-        (results, told, process), seconds, growth = peak.result, peak.seconds, peak.total
+        (results, told), seconds, growth = peak.result, peak.seconds, peak.total
     else:
         start = time.perf_counter()
-        results, told, _ = classified(*work)
-        seconds, process, growth = time.perf_counter() - start, None, None
+        results, told = classified(*work)
+        seconds, growth = time.perf_counter() - start, None
     for message in told:
         warnings.warn(f"{way}: {message}", stacklevel=3)
     if any(np.isnan(result["scores"]).any() for result in results if "error" not in result):
         raise ValueError(f"{way}: some scores are no numbers, so it cannot be evaluated. Leave it out of compare")
-    return Run(results, seconds, process, growth)
+    return Run(results, seconds, growth)
 
 
 def measurable():
@@ -349,14 +347,14 @@ def measurable():
 
 
 def classified(checkpoint, way, texts, labels, template, progress):
-    """Load and classify, in the child. Returns (results, warnings, the most bytes that the process held or None)."""
+    """Load and classify, in the child. Returns (results, warnings)."""
     precision, _, streamed = way.partition(" ")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         classifier = ZeroShotClassifier(checkpoint, precision=precision, offload=bool(streamed))
         results = list(classifier.stream(texts, labels, template, progress=progress))
     own = dict.fromkeys(str(warning.message) for warning in told if warning.category is UserWarning)
-    return results, list(own), resident("self").get("VmHWM")
+    return results, list(own)
 
 
 # ------------------------------------------------------------------------------------------------------- statistics
@@ -391,8 +389,8 @@ def table_of(evaluation):
         yield from (f"  row {bad.row}: {bad.reason}" for bad in evaluation.bad[:SHOWN])
         if len(evaluation.bad) > SHOWN:
             yield f"  and {len(evaluation.bad) - SHOWN} more"
-    yield from ("", "with 95 % intervals; seconds and growth with loading")
-    head = ["way", "accuracy", "macro F1", f"same as {first.way}", "largest difference", "seconds", "process", "growth"]
+    yield from ("", "with 95 % intervals; seconds and growth with loading; growth is beyond Python and its libraries")
+    head = ["way", "accuracy", "macro F1", f"same as {first.way}", "largest difference", "seconds", "growth"]
     yield from aligned([head, *map(row_of_way, evaluation.reports.values())])
     yield from ("", f"{first.way}, each label")
     scores = [[s.label, *map(number, s[1:4]), str(s.support)] for s in first.per_label]
@@ -408,12 +406,12 @@ def row_of_way(report):
             interval(report.agreement.share, report.agreement.interval),
             f"{report.agreement.largest_difference:.4f}",
         ]
-    sizes = [UNMEASURED if size is None else f"{size / 1e6:.0f} MB" for size in (report.process, report.growth)]
+    growth = UNMEASURED if report.growth is None else f"{report.growth / 1e6:.0f} MB"
     accuracy, f1 = (
         interval(report.accuracy, report.accuracy_interval),
         interval(report.macro_f1, report.macro_f1_interval),
     )
-    return [report.way, accuracy, f1, *agreed, f"{report.seconds:.1f}", *sizes]
+    return [report.way, accuracy, f1, *agreed, f"{report.seconds:.1f}", growth]
 
 
 def confusions_of(report):

@@ -35,7 +35,7 @@ def report_of(truth, said, scores=None, labels=LABELS):
         score = 0.5 if scores is None else scores[number]
         others = [label for label in labels if label != best]
         results.append({"sequence": str(number), "labels": [best, *others], "scores": [score] + [0.1] * len(others)})
-    return Report("fp32", tuple(labels), tuple(truth), results, 1.0, None, None)
+    return Report("fp32", tuple(labels), tuple(truth), results, 1.0, None)
 
 
 def random_labels(number, seed, right=0.6, labels=LABELS):
@@ -60,7 +60,7 @@ def answers(monkeypatch):
                 others = [label for label in labels if label != best]
                 good = {"sequence": text, "labels": [best, *others], "scores": [0.8, *[0.1] * len(others)]}
                 results.append({"sequence": text, "error": str(best)} if isinstance(best, Exception) else good)
-            return Run(results, 1.0, 400_000_000, 50_000_000)
+            return Run(results, 1.0, 50_000_000)
 
         monkeypatch.setattr(evaluation, "run", run)
 
@@ -344,7 +344,7 @@ def test_each_way_is_measured_in_a_process_of_its_own(compared):
     if not evaluation.measurable():
         pytest.skip("no figures in /proc")
     for report in compared.reports.values():
-        assert 0 < report.growth < report.process and report.process > 100e6 and report.seconds > 0
+        assert report.growth > 0 and report.seconds > 0
     assert compared.report("int8 streamed").growth < compared.report("fp32").growth
 
 
@@ -353,8 +353,8 @@ def test_without_proc_the_work_is_done_here_and_memory_is_not_measured(monkeypat
     monkeypatch.setattr(evaluation, "process_peak", None)
     found = evaluate(headlines, text="内容", label="类别")
     assert found.report().said == compared.report().said and found.report().seconds > 0
-    assert (found.report().process, found.report().growth) == (None, None)
-    assert str(found).count("not measured here") == 2
+    assert found.report().growth is None
+    assert str(found).count("not measured here") == 1
 
 
 def test_a_text_that_is_cut_is_told_once_with_the_way(monkeypatch):
@@ -377,7 +377,7 @@ def test_a_child_that_is_killed_is_named_by_its_way(monkeypatch):
 
 def test_scores_that_are_no_numbers_are_refused_by_name(monkeypatch):
     result = {"sequence": "央行", "labels": list(LABELS), "scores": [float("nan")] * 3}
-    peak = SimpleNamespace(result=([result] * 3, [], 1), seconds=1.0, total=1)
+    peak = SimpleNamespace(result=([result] * 3, []), seconds=1.0, total=1)
     monkeypatch.setattr(evaluation, "measurable", lambda: True)
     monkeypatch.setattr(evaluation, "process_peak", lambda *_: peak)
     with pytest.raises(ValueError, match="fp16: some scores are no numbers"):
@@ -394,7 +394,7 @@ def test_the_table_says_what_was_found(answers):
     lines = str(found).split("\n")
     assert lines[0] == "mini: 3 texts, 3 labels"
     row = next(line for line in lines if line.startswith("int8  "))
-    assert "0.667 (0.208 to 0.939)" in row and row.endswith("1.0   400 MB   50 MB")
+    assert "0.667 (0.208 to 0.939)" in row and row.endswith("1.0   50 MB")
     row = next(line for line in lines if line.startswith("fp32  "))
     assert "1.000 (0.438 to 1.000)" in row and "0.667 (0.208 to 0.939)" in row and "0.7000" in row
     place = lines.index("财经, but said 航天: 1 text")
