@@ -135,6 +135,15 @@ def test_labels_may_hold_braces(classify):
     assert classify(TEXTS[0], ["{财经}", "{0}"])["labels"]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_logits_however_large_give_scores(classify, multi_label):
+    """exp(1000) is more than a number holds."""
+    logits = np.array([[[1000.0, 0.0, -1000.0], [-1000.0, 0.0, 1000.0]]])
+    reading = classifier.Reading(multi_label, "cut", None)
+    assert classify.scores(logits, reading).tolist() == [1, 0]
+
+
 def test_equal_scores_keep_the_order_of_the_labels():
     record = classifier.Row(0, "text", labels=classifier.LabelSet(("a", "b", "c"), (), 1))
     assert classifier.ranked(record, [0.2, 0.5, 0.2])["labels"] == ["b", "a", "c"]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from oracle import HELPERS, ORACLE
@@ -403,6 +404,18 @@ def test_a_model_that_is_not_on_the_cpu_has_no_plan(oracle):
 
 
 # ------------------------------------------------------------------------------------------------------------ a plan
+
+
+def test_what_is_measured_is_the_most_and_never_below_nothing(oracle, monkeypatch):
+    """A process that held more before may shrink while it works."""
+    plan = planning.Plan(planning.subject_of(oracle), None, None, [], {"VmHWM": 900, "VmRSS": 500})
+    for held, measured, whole in [(400, 0, 400), (700, 200, 700), (600, 200, 700)]:
+        monkeypatch.setattr(planning, "resident", lambda _, held=held: {"VmHWM": 900, "VmRSS": held})
+        plan.look(np.array([1, 2]))
+        assert (plan.measured, plan.whole) == (measured, whole)
+    monkeypatch.setattr(planning, "resident", lambda _: {"VmHWM": 1000, "VmRSS": 600})  # the mark has risen
+    plan.look(np.array([1]))
+    assert (plan.measured, plan.whole, plan.seen.sum()) == (500, 1000, 2)
 
 
 def test_without_a_budget_there_is_a_plan_too(oracle):

@@ -14,6 +14,7 @@ from results import as_dicts, same
 import zsc_utils as zsc
 from zsc_utils import _text
 from zsc_utils.batching import Pairs, PairTokenizer
+from zsc_utils.classifier import LabelSet, Reading
 
 TEXTS = ["央行宣布下调利率", "国足客场一比零战胜对手，提前出线", "New iPhone 发售 3.14 ①②", "房价👨‍👩‍👧下跌"]
 LABELS = ["财经", "体育", "军事"]
@@ -127,6 +128,16 @@ def test_a_tokenizer_that_was_set_to_cut_and_pad_reads_whole_texts(oracle):
     wanted = PairTokenizer.of(oracle.tokenizer).tokens(text)
     oracle.tokenizer([text, "a"], truncation=True, max_length=8, padding="max_length")
     assert PairTokenizer.of(oracle.tokenizer).tokens(text) == wanted and len(wanted) == 80
+
+
+def test_a_tokenizer_that_was_used_otherwise_before_reads_spelled_tokens_as_words(oracle):
+    """transformers sets what a special token in a string is, with each call."""
+    wanted = oracle.tokenizer("好[SEP]坏", add_special_tokens=False, split_special_tokens=True).input_ids
+    assert oracle.tokenizer("好[SEP]坏", add_special_tokens=False).input_ids != wanted
+    tokenizer = PairTokenizer.of(oracle.tokenizer)
+    assert list(tokenizer.tokens("好[SEP]坏")) == wanted
+    oracle.tokenizer("x")
+    assert list(tokenizer.tokens("好[SEP]坏")) == wanted and tokenizer.lengths(["好[SEP]坏"]) == [len(wanted)]
 
 
 @pytest.mark.parametrize("piece", ["x", "字", "👨", " ", "\ue000", "\u200b", "Ａ", "國", "</s>", "[SEP]"])
@@ -321,6 +332,16 @@ def test_what_is_none_of_the_labels_is_rejected(mini):
         assert [result["rejected"] for result in found] == [bool(share < min(1, reject)) for share in best]
     assert "rejected" not in classify(texts[0], LABELS)
     assert [r["rejected"] for r in classify.stream(texts, LABELS, multi_label=True, reject=1)] == [True] * 3
+
+
+def test_a_text_at_the_threshold_is_not_rejected(oracle):
+    classify = zsc.ZeroShotClassifier(oracle)
+    row = _text.Row(0, "央行", labels=LabelSet(("财经", "体育"), (), 1))
+    logits = np.zeros((2, 3))  # each class has a third
+    third = float(np.exp(-np.logaddexp.reduce(np.zeros(3))))
+    for reject, rejected in ((third, False), (np.nextafter(third, 1), True)):
+        reading = Reading(False, "cut", None, float(reject))
+        assert classify.result(logits, row, reading)["rejected"] == rejected
 
 
 @pytest.mark.parametrize("reject", [-0.1, 1.1, "0.5", True, float("nan")])
