@@ -16,31 +16,40 @@ if TYPE_CHECKING:
     from zsc_utils.checkpoint import Checkpoint, CheckpointError, load
     from zsc_utils.classifier import ZeroShotClassifier
     from zsc_utils.evaluation import Evaluation, evaluate
+    from zsc_utils.onnx_export import export
     from zsc_utils.optimized_classifier import OptimizedZeroShotClassifier
 
 HOMES = {
     "Checkpoint": "checkpoint", "CheckpointError": "checkpoint", "default_name": "_text", "load": "checkpoint",
-    "Evaluation": "evaluation", "evaluate": "evaluation",
+    "Evaluation": "evaluation", "evaluate": "evaluation", "export": "onnx_export",
     "ZeroShotClassifier": "classifier", "OptimizedZeroShotClassifier": "optimized_classifier",
 }  # fmt: skip
 ROOMS = (
     "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "evaluation", "formats", "inference",
-    "memory", "offloading", "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
-    "torch_engine",
+    "memory", "offloading", "onnx_engine", "onnx_export", "onnx_graphs", "onnx_plan", "optimized_classifier", "plan",
+    "plots", "quantization", "records", "samples", "scaling", "torch_engine",
 )  # fmt: skip
 
 __all__ = [
     "Checkpoint", "CheckpointError", "Evaluation", "OptimizedZeroShotClassifier", "ZeroShotClassifier",
-    "attention", "batching", "default_name", "evaluate", "load", "memory", "offloading", "quantization",
+    "attention", "batching", "default_name", "evaluate", "export", "load", "memory", "offloading", "quantization",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
-    if name in ROOMS:
-        return import_module(f"zsc_utils.{name}")
-    if name in HOMES:
-        return getattr(import_module(f"zsc_utils.{HOMES[name]}"), name)
-    raise AttributeError(f"module 'zsc_utils' has no attribute {name!r}")
+    if name not in ROOMS and name not in HOMES:
+        raise AttributeError(f"module 'zsc_utils' has no attribute {name!r}")
+    try:
+        room = import_module(f"zsc_utils.{HOMES.get(name, name)}")
+    except ModuleNotFoundError as error:
+        if (error.name or "zsc_utils").startswith("zsc_utils"):
+            raise
+        raise ModuleNotFoundError(
+            f"zsc_utils.{name} needs {error.name}, which is not installed: pip install 'zsc-utils[torch]'. Without it, "
+            "ZeroShotClassifier runs folders that zsc_utils.export has written",
+            name=error.name,
+        ) from error
+    return getattr(room, name) if name in HOMES else room
 
 
 def __dir__() -> list[str]:

@@ -14,10 +14,13 @@ from typing import get_args
 from tqdm import tqdm
 
 from zsc_utils._encodings import UTF_8
+from zsc_utils._exports import is_export, read_export
 from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, whole_file
+from zsc_utils._sizes import in_columns
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
 from zsc_utils._types import Precision
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
+from zsc_utils.onnx_plan import make as planned
 from zsc_utils.records import ending, pyarrow_for, reader, reason
 
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -366,7 +369,12 @@ def plan(arguments):
     """Print the plan of a budget and the predicted memory of one text; returns the exit status."""
     if arguments.labels is not None and arguments.length is None:
         raise ValueError("--labels: give --length too, the tokens of a text with a label")
-    from zsc_utils import plan as planning  # only here: classify may run without torch
+    if is_export(arguments.checkpoint):
+        if arguments.length is not None:
+            raise ValueError(f"--length: {arguments.checkpoint} is an export; its plan has no bill of one text")
+        print(planned(read_export(arguments.checkpoint), arguments.budget, arguments.precision, arguments.offload))
+        return 0
+    from zsc_utils import plan as planning  # only here: what runs an export needs no torch
 
     chosen = planning.Chosen(arguments.precision, None, arguments.offload)
     made = planning.make(arguments.checkpoint, arguments.budget, arguments.allow_lossy, chosen=chosen)
@@ -380,7 +388,6 @@ def bill_of_a_text(made, length, labels):
     """Describe the predicted bytes of a text of `length` tokens with `labels` labels: planned, and in transformers."""
     from zsc_utils import inference, memory
     from zsc_utils.formats import activations_dtype, in_integers
-    from zsc_utils.plan import in_columns
 
     config, setting = made.subject.config, made.setting
     longest = config.max_position_embeddings

@@ -10,6 +10,8 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")  # where control groups are mounted
 OWN = Path("/proc/self/cgroup")  # the groups of this process
+CONTAINER = "container"  # the memory_budget that a container's limit leaves to this process
+LIBRARY_PAGES_BYTES = 20_000_000  # pages that a new process touches for the first time, beyond a plan
 NO_LIMIT = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
 
@@ -25,6 +27,17 @@ def memory_left(groups: Path = GROUPS, own: Path = OWN) -> int | None:
     that leaves least decides.
     """
     return smallest(left_in(folder) for folder in folders("memory", groups, own))
+
+
+def container_budget() -> int:
+    """Return the bytes by which the container's limit lets this process grow; ValueError if there is no limit.
+
+    Library pages that a new process touches for the first time come on top of a plan, so they are subtracted.
+    """
+    left = memory_left()
+    if left is None:
+        raise ValueError(f"memory_budget {CONTAINER!r}: nothing limits the memory of this process here; give a size")
+    return max(1, left - LIBRARY_PAGES_BYTES)
 
 
 def cpu_quota(groups: Path = GROUPS, own: Path = OWN) -> float | None:

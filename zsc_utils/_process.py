@@ -6,6 +6,7 @@ The module imports without torch. Functions that read /proc need Linux.
 import ctypes
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import sys
@@ -16,8 +17,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import cloudpickle
 
 MKL_SETTING = "MKL_DISABLE_FAST_MM"
 
@@ -67,7 +66,8 @@ def process_peak(fn: Callable, *args: object) -> ProcessPeak:
     context.set_forkserver_preload(
         ["transformers.models.bert.modeling_bert", "zsc_utils.optimized_classifier", "zsc_utils.torch_engine"]
     )
-    import torch  # only here and in the child, for the number of threads
+    import cloudpickle  # only here and in the child: an engine without torch needs neither of the two
+    import torch
 
     ours, theirs = context.Pipe()
     payload = cloudpickle.dumps((fn, args))
@@ -87,6 +87,7 @@ def process_peak(fn: Callable, *args: object) -> ProcessPeak:
 
 def serve(connection, payload, threads, environment):
     """In the child: signal that it is ready, run fn, send the kernel's mark and the result or the error."""
+    import cloudpickle
     import torch
 
     os.environ.clear()  # the fork server's environment may be older
@@ -110,6 +111,8 @@ def serve(connection, payload, threads, environment):
 
 def packed(mark, seconds, result, error):
     """Return the answer as bytes. A result or error that cannot be pickled becomes a ChildError that names it."""
+    import cloudpickle
+
     try:
         answer = cloudpickle.dumps((mark, seconds, result, error))
         cloudpickle.loads(answer)
@@ -134,7 +137,7 @@ def observed(process, connection):
         if answered:
             break
     answer = receive_or_explain(process, connection.recv_bytes)
-    mark, seconds, result, error = cloudpickle.loads(answer)
+    mark, seconds, result, error = pickle.loads(answer)
     if error is not None:
         raise error
     total = mark - baseline["RssAnon"] - baseline["RssFile"] - baseline["RssShmem"]

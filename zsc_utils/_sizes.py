@@ -1,5 +1,6 @@
 """Parse and format sizes: "300MB" is 300,000,000 bytes, because MB is 10^6."""
 
+import math
 import re
 
 from zsc_utils._types import Size
@@ -30,3 +31,14 @@ def format_size(count: int) -> str:
     """Format a number of bytes: 409_079_820 -> "409.1 MB"; below 1 kB, whole bytes."""
     unit = next((unit for unit in ("TB", "GB", "MB", "KB") if abs(count) >= UNITS[unit]), None)
     return f"{count / UNITS[unit]:.1f} {unit.replace('K', 'k')}" if unit else f"{count:d} B"
+
+
+def rounded_up(size: int) -> str:
+    """Format a size in MB, rounded up, so that it is large enough as a budget."""
+    return f"{math.ceil(size / 1e5) / 10:.1f} MB"
+
+
+def in_columns(rows: dict[str, int]) -> str:
+    """Format {purpose: bytes} as lines, with the bytes in MB as a column."""
+    width = max(70, *map(len, rows))
+    return "\n".join(f"{what:<{width}}{size / 1e6:>8.1f} MB" for what, size in rows.items())

@@ -1,4 +1,4 @@
-"""Types of the public signatures: arguments and results."""
+"""Types of the public signatures: arguments, results and the error of checkpoints."""
 
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -12,6 +12,10 @@ LongTexts = Literal["cut", "max", "mean"]
 Labels = str | Sequence[str] | Mapping[Hashable, str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
 Tokens = tuple[int, ...]  # token ids
 Groups = Sequence[tuple[int, int]]  # (pairs, length in tokens) of each run of consecutive pairs of the same length
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be found, read or trusted; the message says which one, why, and what to do."""
 
 
 class Result(TypedDict):

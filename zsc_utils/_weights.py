@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from zsc_utils._types import CheckpointError
+
 NUMBERS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I8": torch.int8}  # in safetensors
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be found, read or trusted; the message says which one, why, and what to do."""
 
 
 def weights_file(folder):

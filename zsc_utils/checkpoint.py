@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizer, PreTrainedTokenizerFast
 
 from zsc_utils._bert import check_shapes, expected_shapes, weightless
+from zsc_utils._exports import FORMATS as EXPORTS
 from zsc_utils._types import Name
 from zsc_utils._weights import WEIGHTS, CheckpointError, stored_bytes, tensor_shapes, weights_file, write_tensors
 from zsc_utils.formats import DTYPES, FORMATS, format_of, made_of_any
@@ -280,6 +281,8 @@ def read_config(folder):
         raise CheckpointError(f"{file} is broken: {error}. Fetch the checkpoint anew") from error
     if kind not in ("bert", "structbert"):
         raise CheckpointError(f"{file} says model_type {kind!r}: only bert and structbert are read here")
+    if stated.get("zsc_format") in EXPORTS:
+        raise CheckpointError(f"{folder} is an export, which runs without torch: give it to ZeroShotClassifier")
     known = sorted(form.name for form in FORMATS)
     if stated.setdefault("zsc_format", FORMATS[0].name) not in known:
         raise CheckpointError(f"{file} says zsc_format {stated['zsc_format']!r}: this version reads {', '.join(known)}")

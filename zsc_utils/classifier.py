@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from zsc_utils._exports import is_export
 from zsc_utils._text import (
     DEFAULT_TEMPLATE,
     Row,
@@ -360,8 +361,8 @@ class ZeroShotClassifier:
         """
         if self.process != os.getpid():
             raise RuntimeError(
-                "this process was forked from the one that loaded the classifier, and torch's threads are not in it: "
-                "load the classifier after the fork, or start processes by 'spawn'"
+                "this process was forked from the one that loaded the classifier, and the engine's threads are not in "
+                "it: load the classifier after the fork, or start processes by 'spawn'"
             )
         if not pairs:
             return np.empty((0, self.engine.classes), np.float32), {}, None
@@ -404,13 +405,18 @@ class ZeroShotClassifier:
 
 
 def engine_for(checkpoint, **levers) -> Engine:
-    """Return the Engine for a Checkpoint or its name. torch is imported here, not earlier."""
-    from zsc_utils.checkpoint import Checkpoint
-    from zsc_utils.torch_engine import TorchEngine
+    """Return the Engine for a Checkpoint or its name: ONNX Runtime for an export, torch for all else, which is imported
+    here, not earlier."""
+    if is_export(checkpoint):
+        from zsc_utils.onnx_engine import OnnxEngine
 
-    if not isinstance(checkpoint, Checkpoint | str | os.PathLike):
+        return OnnxEngine(checkpoint, **levers)
+    from zsc_utils import checkpoint as door
+    from zsc_utils import torch_engine
+
+    if not isinstance(checkpoint, door.Checkpoint | str | os.PathLike):
         raise TypeError(f"checkpoint {checkpoint!r}: give a Checkpoint or the name of one")
-    return TorchEngine(checkpoint, **levers)
+    return torch_engine.TorchEngine(checkpoint, **levers)
 
 
 def blocks(rows, size):

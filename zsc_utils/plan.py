@@ -15,14 +15,15 @@ import torch
 
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
-from zsc_utils._container import memory_left
+from zsc_utils._container import CONTAINER, container_budget
 from zsc_utils._process import MKL_KEEPS_BUFFERS, resident, tight_heap
 from zsc_utils._products import WIDENED, int8_engine, slower
+from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Name, Size
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, Source, load
 from zsc_utils.formats import DTYPES, FORMATS, HALVES, activations_dtype, format_of, in_integers
-from zsc_utils.memory import format_size, parameters, parse_size
+from zsc_utils.memory import parameters
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import int8_bytes, precision_of, quantize
 
@@ -39,8 +40,6 @@ MKL_BYTES = 80_000  # for each token of a chunk: buffers that MKL keeps if torch
 WORKSPACE_BYTES = 300_000  # the most that products take per thread
 HALVES_WORKSPACE_BYTES = 4_000_000  # extra in 16 bits, where oneDNN copies its inputs into another layout
 HEAP_BYTES = 4_000_000  # short-lived blocks while loading, and memory that the allocator does not give back
-CONTAINER = "container"  # the budget that the container's memory limit leaves to this process
-LIBRARY_PAGES_BYTES = 20_000_000  # pages that a new process touches for the first time, beyond a plan
 HOLES = 0.7  # free memory between activations, as a share of their bytes; it varies from run to run
 # settings for streamed layers: tokens of a batch, of a chunk, of a block, and whether hidden states wait in memory
 STREAMED = ((1024, 256, 4096, True), (512, 128, 3072, True), (512, 128, 3072, False), (512, 64, 3072, False))
@@ -290,12 +289,6 @@ class Plan:
         return f"{self.subject.name}, {budget}\n{in_columns(rows)}" + (f"\n  note: {note}" if note else "")
 
 
-def in_columns(rows):
-    """Format {purpose: bytes} as lines, with the bytes in MB as a column."""
-    width = max(70, *map(len, rows))
-    return "\n".join(f"{what:<{width}}{size / 1e6:>8.1f} MB" for what, size in rows.items())
-
-
 def settings_for(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
     """Return the Settings to try, the fastest first. They all have the levers that were chosen by hand.
 
@@ -360,17 +353,6 @@ def make(
     raise ValueError(too_small(subject, budget, allowed, settings))
 
 
-def container_budget():
-    """Return the bytes by which the container's limit lets this process grow; ValueError if there is no limit.
-
-    Library pages that a new process touches for the first time come on top of a plan, so they are subtracted.
-    """
-    left = memory_left()
-    if left is None:
-        raise ValueError(f"memory_budget {CONTAINER!r}: nothing limits the memory of this process here; give a size")
-    return max(1, left - LIBRARY_PAGES_BYTES)
-
-
 def subject_of(checkpoint):
     """Return the Subject of a checkpoint or of its name."""
     beside, streamed, chunk = 0, 0, inference.CHUNK_TOKENS
@@ -404,11 +386,6 @@ def too_small(subject, budget, allowed, settings):
     if last != last_allowed:
         ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last})")
     return f"memory_budget {format_size(budget)} is too small for {subject.name!r}: {'; '.join(ways)}"
-
-
-def rounded_up(size):
-    """Format a size in MB, rounded up, so that it is large enough as a budget."""
-    return f"{math.ceil(size / 1e5) / 10:.1f} MB"
 
 
 def realise(plan, checkpoint):

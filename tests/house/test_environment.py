@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]
-PINS = PYPROJECT["dependencies"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
+PINS = PYPROJECT["dependencies"] + EXTRAS["torch"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
 # where a dependency that is not imported by name is used; escapes keep these words from finding themselves
 USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
            "pytest-xdist": ("Makefile", "--numprocesses"),
@@ -27,15 +27,16 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    ["_container", "_encodings", "_process", "_products", "_sizes", "_text", "_weights", "plots"],
-    ["_bert", "_tensors", "batching", "records"],
-    ["_labelled", "_results", "memory"],
+    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_text", "_weights", "onnx_graphs",
+     "plots"],
+    ["_bert", "_tensors", "batching", "onnx_plan", "records"],
+    ["_labelled", "_results", "memory", "onnx_engine"],
     ["_int8"],
     ["formats"],
     ["checkpoint"],
     ["_dispatch", "inference", "distillation"],
     ["quantization", "attention", "offloading"],
-    ["plan"],
+    ["onnx_export", "plan"],
     ["torch_engine"],
     ["classifier"],
     ["evaluation", "optimized_classifier", "scaling"],
@@ -44,7 +45,8 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_container _encodings _process _results _text _types _sizes batching classifier records __main__".split()
+    "_container _encodings _exports _process _results _text _types _sizes batching classifier onnx_engine onnx_graphs "
+    "onnx_plan records __main__".split()
 )
 
 
@@ -196,7 +198,7 @@ def test_each_target_sets_up_when_the_environment_is_missing_or_stale(tmp_path, 
         shutil.copy(ROOT / name, tmp_path)
     first = make(tmp_path, target)
     assert (
-        first.index("-m venv") < first.index(f"install --disable-pip-version-check {PINS[0]}") < first.index("-e '.[")
+        first.index("-m venv") < first.index(f"install --disable-pip-version-check {EXTRAS['torch'][0]}") < first.index("-e '.[")
     )
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "ready").touch()

@@ -1,0 +1,210 @@
+"""Folders that `zsc_utils.export` writes: read their configuration and map their weights, without torch."""
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsc_utils._types import CheckpointError, Name, Precision
+
+INT8: Precision = "int8"
+FORMATS: dict[str, Precision] = {"onnx-fp32-v1": "fp32", "onnx-int8-v1": INT8}  # by what config.json says
+WEIGHTS = "model.safetensors"
+NUMBERS = {"F32": np.float32, "I8": np.int8}  # in safetensors
+STATED = {  # keys of config.json, with the kind of their values
+    "vocab_size": int, "hidden_size": int, "num_hidden_layers": int, "num_attention_heads": int,
+    "intermediate_size": int, "max_position_embeddings": int, "type_vocab_size": int, "layer_norm_eps": float,
+    "num_labels": int, "model_max_length": int, "entailment_id": int, "contradiction_id": int,
+}  # fmt: skip
+
+TABLES = {  # of the embeddings, with their number of rows
+    "embeddings.words": "vocab_size", "embeddings.positions": "max_position_embeddings",
+    "embeddings.types": "type_vocab_size",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder with an exported checkpoint. `config` holds the keys STATED; `stored_bytes` is the size of the weights.
+
+    `entailment_id` and `contradiction_id` are columns of the model's logits.
+    """
+
+    name: str
+    folder: Path
+    precision: Precision
+    config: dict[str, Any]
+    stored_bytes: int
+
+    @property
+    def entailment_id(self) -> int:
+        return self.config["entailment_id"]
+
+    @property
+    def contradiction_id(self) -> int:
+        return self.config["contradiction_id"]
+
+    def __repr__(self):
+        shape = f"{self.config['num_hidden_layers']} layers x {self.config['hidden_size']}"
+        return f"Exported({self.name!r}: {shape}, {self.stored_bytes / 1e6:.1f} MB of weights, {self.precision})"
+
+
+def is_export(name: object) -> bool:
+    """Return whether `name` is a folder that `zsc_utils.export` has written."""
+    file = Path(name) / "config.json" if isinstance(name, str | os.PathLike) else None
+    if file is None or not file.is_file():
+        return False
+    try:
+        return json.loads(file.read_text(encoding="utf-8")).get("zsc_format") in FORMATS
+    except (ValueError, AttributeError):
+        return False  # checkpoint.load names what is broken
+
+
+def read_export(name: Name) -> Exported:
+    """Return the Exported of a folder. Raises CheckpointError if its config.json lacks something."""
+    folder = Path(name).expanduser().resolve()
+    file = folder / "config.json"
+    stated = json.loads(file.read_text(encoding="utf-8"))
+    wrong = [key for key, kind in STATED.items() if type(stated.get(key)) is not kind or (stated[key] < 0)]
+    if wrong:
+        raise CheckpointError(f"{file} is broken: {', '.join(wrong)} missing or wrong. Export the checkpoint anew")
+    config = {key: stated[key] for key in STATED}
+    size = (folder / WEIGHTS).stat().st_size if (folder / WEIGHTS).is_file() else 0
+    return Exported(str(name), folder, FORMATS[stated["zsc_format"]], config, size)
+
+
+class MappedWeights:
+    """A safetensors file that is mapped into memory: a page takes memory only once it is touched.
+
+    `array` returns a view of the mapped bytes. `rows` reads single rows, without touching the others' pages.
+    `expect` asks the system to read tensors in advance, `release` gives their pages back.
+    Raises CheckpointError if the file is broken, or was changed or deleted since it was opened.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self.handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}. Export the checkpoint anew") from error
+        self.stamp = self.status()
+        self.start, self.entries = self.header()
+        self.bytes = mmap.mmap(self.handle, 0, access=mmap.ACCESS_READ)
+
+    def __del__(self):
+        if hasattr(self, "handle"):
+            os.close(self.handle)  # the mapping stays as long as an array shows it
+
+    def header(self):
+        """Return (byte offset of the tensors, {name: (dtype, shape, start, end)})."""
+        try:
+            size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
+            if size > 100_000_000:
+                raise ValueError("no header")
+            stated = json.loads(os.pread(self.handle, size, 8))
+            stated.pop("__metadata__", None)
+            entries = {}
+            for name, entry in stated.items():
+                dtype, shape, (start, end) = np.dtype(NUMBERS[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+                if end - start != math.prod(shape) * dtype.itemsize:
+                    raise ValueError("a tensor is not as long as its shape says")
+                entries[name] = dtype, tuple(shape), start, end
+            if 8 + size + max(end for *_, end in entries.values()) != self.stamp[0]:
+                raise ValueError("it is not as long as its tensors")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{self.path} is broken or cut short: {error}. Export the checkpoint anew") from error
+        return 8 + size, entries
+
+    def status(self):
+        status = os.fstat(self.handle)
+        return status.st_size, status.st_mtime_ns, status.st_nlink > 0
+
+    def check(self) -> None:
+        """Raise CheckpointError if the file has changed: to touch a page beyond its end would end the process."""
+        if self.status() != self.stamp:
+            raise CheckpointError(f"{self.path} was changed or deleted while it is in use: load it anew")
+
+    def inside(self, prefix: str) -> list[str]:
+        """Return the names of the tensors of a part, such as "layers.3" or "layers.3.query"."""
+        return [name for name in self.entries if name == prefix or name.startswith(f"{prefix}.")]
+
+    def array(self, name: str) -> np.ndarray:
+        dtype, shape, start, _ = self.entries[name]
+        return np.frombuffer(self.bytes, dtype, math.prod(shape), self.start + start).reshape(shape)
+
+    def rows(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Return the rows `numbers` of a matrix, in that order; each different row is read once."""
+        dtype, (_, width), start, _ = self.entries[name]
+        different, places = np.unique(numbers, return_inverse=True)
+        size = width * dtype.itemsize
+        read = b"".join(os.pread(self.handle, size, self.start + start + int(n) * size) for n in different)
+        return np.frombuffer(read, dtype).reshape(len(different), width)[places]
+
+    def expect(self, names: Iterable[str]) -> None:
+        self.advise(names, "MADV_WILLNEED")
+
+    def release(self, names: Iterable[str]) -> None:
+        self.advise(names, "MADV_DONTNEED")
+
+    def advise(self, names, advice):
+        """Give the system advice about the pages of these tensors. Systems without such advice do without."""
+        if not hasattr(mmap, advice):
+            return
+        for name in names:
+            _, _, start, end = self.entries[name]
+            first = (self.start + start) // mmap.PAGESIZE * mmap.PAGESIZE
+            self.bytes.madvise(getattr(mmap, advice), first, self.start + end - first)
+
+
+def check_tensors(weights: MappedWeights, export: Exported) -> None:
+    """Raise CheckpointError if a tensor is missing or has another shape than the configuration says."""
+    wrong = [
+        name
+        for name, expected in shapes(export.config, export.precision == INT8).items()
+        if weights.entries.get(name, (None,) * 2)[:2] != expected
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{weights.path}: {', '.join(wrong[:3])} missing or of another shape than config.json says. "
+            "Export the checkpoint anew"
+        )
+
+
+def shapes(config: Mapping[str, Any], int8: bool) -> dict[str, tuple]:
+    """Return {name: (dtype, shape)} of all tensors of an export with that config."""
+    h, f = config["hidden_size"], config["intermediate_size"]
+    found: dict[str, tuple] = {}
+
+    def table(name, rows):
+        found[name] = np.dtype(np.int8 if int8 else np.float32), (rows, h)
+        if int8:
+            found[f"{name}.scale"] = np.dtype(np.float32), (rows,)
+
+    def linear(name, wide, narrow, int8=int8):
+        found[name] = np.dtype(np.int8 if int8 else np.float32), (wide, narrow)
+        found[f"{name}.bias"] = np.dtype(np.float32), (narrow,)
+        if int8:
+            found[f"{name}.scale"] = np.dtype(np.float32), (narrow,)
+
+    def norm(name):
+        found[f"{name}.weight"] = found[f"{name}.bias"] = np.dtype(np.float32), (h,)
+
+    for name, key in TABLES.items():
+        table(name, config[key])
+    norm("embeddings.norm")
+    for number in range(config["num_hidden_layers"]):
+        for name in ("query", "key", "value", "output"):
+            linear(f"layers.{number}.{name}", h, h)
+        linear(f"layers.{number}.widen", h, f)
+        linear(f"layers.{number}.narrow", f, h)
+        norm(f"layers.{number}.attention_norm")
+        norm(f"layers.{number}.norm")
+    linear("pooler", h, h)
+    linear("classifier", h, config["num_labels"], int8=False)
+    return found

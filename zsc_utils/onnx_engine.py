@@ -1,0 +1,230 @@
+"""Compute logits with ONNX Runtime, without torch, for a folder that `zsc_utils.export` has written.
+
+A layer's weights are inputs of its graphs. So one set of small graphs runs every layer, and weights are used where
+their file is mapped. With streamed layers, the pages of a layer are given back when it has computed.
+"""
+
+import gc
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+from tokenizers import Tokenizer
+
+from zsc_utils import onnx_plan as planning
+from zsc_utils._exports import INT8, Exported, MappedWeights, check_tensors, read_export
+from zsc_utils._process import tight_heap, trim_heap
+from zsc_utils._types import CheckpointError, Name, Size
+from zsc_utils.batching import Batch, PairTokenizer, TokenBudget
+
+GRAPHS = ("embed", "project", "attend", "finish", "classify")
+PROJECT, FINISH = ("query", "key", "value"), ("output", "widen", "narrow", "attention_norm", "norm")
+LEVELS = (127, 63)  # largest int8 activations: 8 bits, or 7 bits where products of 8 bits overflow (AVX2)
+PROBE_TOKENS = 64  # tokens that the probe for overflow multiplies
+# parts of ONNX Runtime's messages when memory runs out
+OUT_OF_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory", "out of memory")
+
+
+class OnnxEngine:
+    """An Engine for an exported folder. The arguments are those of ZeroShotClassifier.
+
+    An export runs in the precision in which it was made, on the CPU, with full attention. Raises ValueError if a lever
+    asks for something else, and CheckpointError if the folder is broken.
+    """
+
+    def __init__(
+        self,
+        folder: Name,
+        *,
+        precision: str | None = None,
+        attention: str | None = None,
+        offload: bool | None = None,
+        memory_budget: Size | None = None,
+        allow_lossy: bool = False,
+        max_tokens: int | None = None,
+    ):
+        self.checkpoint: Exported = read_export(folder)
+        if attention not in (None, "sdpa"):
+            raise ValueError(f"attention {attention!r}: exports have full attention; leave it out")
+        self.plan = planning.make(self.checkpoint, memory_budget, precision, offload, max_tokens)
+        self.budget = TokenBudget(self.plan.setting.max_tokens, self.plan.setting.block)
+        with tight_heap():
+            self.weights = MappedWeights(self.checkpoint.folder / "model.safetensors")
+            check_tensors(self.weights, self.checkpoint)
+            self.graphs = {name: session(self.checkpoint.folder / f"{name}.onnx") for name in GRAPHS}
+            self.tokenizer = read_tokenizer(self.checkpoint)
+        self.levels = {}
+        if self.checkpoint.precision == INT8:
+            level = largest_level(self.graphs["project"], self.checkpoint.config["hidden_size"])
+            self.levels = {"levels": np.array(level, np.float32)}
+        trim_heap()  # memory that was needed only to read the tokenizer and the graphs
+
+    @property
+    def classes(self) -> int:
+        return self.checkpoint.config["num_labels"]
+
+    @property
+    def entailment_id(self) -> int:
+        return self.checkpoint.entailment_id
+
+    @property
+    def contradiction_id(self) -> int:
+        return self.checkpoint.contradiction_id
+
+    def logits(self, block: Sequence[Batch]) -> list[np.ndarray]:
+        """Return logits (pairs, classes), float32, of each Batch. Raises MemoryError, with all tensors freed."""
+        self.weights.check()
+        try:
+            logits = self.forward(block)
+        except (MemoryError, RuntimeException, Fail) as error:
+            if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+            said = str(error).strip().split("\n")[0][:200]
+        else:
+            for batch in block:
+                self.plan.look(batch.ids)
+            return logits
+        gc.collect()  # outside the except clause: the error's traceback no longer holds the arrays
+        trim_heap()
+        raise MemoryError(said)
+
+    def forward(self, block):
+        """Return the logits of each Batch. All batches pass a layer before the next layer begins."""
+        states, streamed = [self.embed(batch) for batch in block], self.plan.setting.block > 0
+        count = self.checkpoint.config["num_hidden_layers"]
+        for number in range(count):
+            if streamed and number + 1 < count:
+                self.weights.expect(self.weights.inside(f"layers.{number + 1}"))
+            project, finish = (self.arrays(f"layers.{number}", names) | self.levels for names in (PROJECT, FINISH))
+            for place, batch in enumerate(block):
+                x, last = states[place], number + 1 == count
+                heard = self.attention(x, project, batch.groups, first_only=last)
+                states[place] = x = first_tokens(x, batch.groups) if last else x
+                self.in_chunks("finish", {"x": x, "heard": heard}, finish, {"y": x})
+            if streamed:
+                self.weights.release(self.weights.inside(f"layers.{number}"))
+        return [self.classify(x) for x in states]
+
+    def embed(self, batch):
+        """Return the first layer's input, (tokens, hidden). Of the words' table, only the rows that occur are read."""
+        places = np.concatenate([np.tile(np.arange(length), pairs) for pairs, length in batch.groups])
+        x = self.scaled("embeddings.words", self.weights.rows("embeddings.words", batch.ids), batch.ids)
+        for name, numbers in (("embeddings.types", batch.types), ("embeddings.positions", places)):
+            x += self.scaled(name, self.weights.array(name)[numbers], numbers)
+        self.in_chunks("embed", {"x": x}, self.arrays("embeddings", ("norm",)), {"y": x})
+        return x
+
+    def scaled(self, name, rows, numbers):
+        """Return rows of an embedding table in fp32; in int8, each row has a scale."""
+        return rows * self.weights.array(f"{name}.scale")[numbers][:, None] if self.levels else rows
+
+    def attention(self, x, weights, groups, first_only):
+        """Return the attention (tokens, hidden) of x; with `first_only`, (pairs, hidden) of each pair's first token."""
+        queries, keys, values = (np.empty_like(x) for _ in range(3))
+        self.in_chunks("project", {"x": x}, weights, {"queries": queries, "keys": keys, "values": values})
+        heard = np.empty((sum(pairs for pairs, _ in groups), x.shape[1]), np.float32) if first_only else queries
+        for part in planning.pieces(groups):
+            q, k, v = (each[part.tokens].reshape(part.pairs, part.length, -1) for each in (queries, keys, values))
+            if first_only:
+                q = np.ascontiguousarray(q[:, :1])
+            (found,) = self.graphs["attend"].run(None, {"queries": q, "keys": k, "values": v})
+            heard[part.numbers if first_only else part.tokens] = found.reshape(-1, x.shape[1])
+        return heard
+
+    def classify(self, x):
+        """Return logits (pairs, classes) from the last state of each pair's first token."""
+        logits = np.empty((len(x), self.classes), np.float32)
+        weights = self.arrays("", ("pooler", "classifier")) | self.levels
+        self.in_chunks("classify", {"x": x}, weights, {"logits": logits})
+        return logits
+
+    def arrays(self, prefix, names):
+        """Return {name without prefix: mapped array} of some parts of a layer."""
+        inside = ((f"{prefix}.{name}" if prefix else name) for name in names)
+        start = len(prefix) + 1 if prefix else 0
+        return {full[start:]: self.weights.array(full) for each in inside for full in self.weights.inside(each)}
+
+    def in_chunks(self, graph, tokens, weights, outputs):
+        """Run a graph on some rows of `tokens` at a time, {name: array (tokens, size)}, and fill `outputs` likewise.
+
+        An output may overwrite an input.
+        """
+        chunk, (first, *_) = self.plan.setting.chunk, tokens.values()
+        for start in range(0, len(first), chunk):
+            rows = slice(start, start + chunk)
+            results = self.graphs[graph].run(list(outputs), weights | {key: x[rows] for key, x in tokens.items()})
+            for output, result in zip(outputs.values(), results):
+                output[rows] = result
+
+
+def first_tokens(x, groups):
+    """Return the state of each pair's first token, (pairs, hidden)."""
+    lengths = np.repeat([length for _, length in groups], [pairs for pairs, _ in groups])
+    return x[np.cumsum(lengths) - lengths]
+
+
+def read_tokenizer(checkpoint):
+    """Return the PairTokenizer of an export."""
+    file = checkpoint.folder / "tokenizer.json"
+    try:
+        backend = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises a bare Exception
+        raise CheckpointError(f"{file} is missing or broken: {error}. Export the checkpoint anew") from error
+    return PairTokenizer(backend, checkpoint.config["model_max_length"])
+
+
+# ------------------------------------------------------------------------------------------------------------ sessions
+
+
+def threads() -> int:
+    """Return the number of threads of a session: OMP_NUM_THREADS, which follows the container's quota, or else the
+    processors that this process may use."""
+    count = os.environ.get("OMP_NUM_THREADS", "")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(count) if count.isdigit() and int(count) else available
+
+
+def options():
+    """Return session options that keep no memory between runs: no arena, no pattern of it, no packed copies.
+
+    Threads that wait do not spin: each graph has threads of its own, and those of one would slow down the others.
+    """
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = threads()
+    chosen.enable_cpu_mem_arena = chosen.enable_mem_pattern = False
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen.add_session_config_entry("session.disable_prepacking", "1")
+    chosen.log_severity_level = 3  # errors only
+    return chosen
+
+
+def session(file):
+    """Return the session of a graph's file."""
+    try:
+        return onnxruntime.InferenceSession(file.read_bytes(), options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no base class, and a missing file is an OSError
+        raise CheckpointError(f"{file} is missing or broken: {error}. Export the checkpoint anew") from error
+
+
+def largest_level(project, size):
+    """Return the largest int8 activation whose products are exact on this processor: 127, or 63.
+
+    Some processors add two 8-bit products in 16 bits, where 2 x 255 x 127 does not fit, and return wrong sums without
+    an error. So the graph `project` multiplies tokens of the largest value with the largest weights, and the results
+    are compared with the known ones. `size` is the hidden size.
+    """
+    return next((level for level in LEVELS if is_exact(project, size, level)), LEVELS[-1])
+
+
+def is_exact(project, size, level):
+    """Return whether the products of 1 and -1, as int8 activations up to `level`, with +-127 are exact."""
+    matrix = np.full((size, size), 127, np.int8)
+    matrix[:, ::2] = -127
+    x = np.ones((PROBE_TOKENS, size), np.float32)
+    x[::2] = -1
+    feeds = {"x": x, "levels": np.array(level, np.float32)}
+    for name in PROJECT:
+        feeds |= {name: matrix, f"{name}.scale": np.ones(size, np.float32), f"{name}.bias": np.zeros(size, np.float32)}
+    return all(np.allclose(found, x * matrix[0] * size, rtol=1e-3) for found in project.run(None, feeds))

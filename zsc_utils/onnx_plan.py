@@ -1,0 +1,195 @@
+"""Plan for an exported folder: predict the bytes of each setting, without torch, and take the first that fits a budget.
+
+As in `plan`, a budget limits the growth of the process, anonymous and file-backed bytes, from before the folder is
+loaded to the end of the work. Weights are exact. Activations are bounded by what the graphs hold at once. What ONNX
+Runtime and the tokenizer take besides was measured once.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from zsc_utils._container import CONTAINER, container_budget
+from zsc_utils._exports import INT8, Exported, shapes
+from zsc_utils._process import resident
+from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
+from zsc_utils._types import Groups, Size
+
+MAX_TOKENS = 1024  # tokens of a batch
+ATTENTION_TOKENS = 512  # tokens whose attention is computed at a time, at least one pair
+# settings for streamed layers: tokens of a batch, of a chunk, and of a block
+STREAMED = ((1024, 256, 4096), (512, 128, 3072), (512, 64, 2048), (512, 64, 1024))
+# Measured in fresh processes on base-shape and mini, ONNX Runtime 1.32, tokenizers 0.23, Linux, glibc:
+TOKENIZER_BYTES = 900  # for each token of the vocabulary
+RUNTIME_BYTES = 8_000_000  # sessions, threads' stacks, and blocks that the allocator does not give back
+
+
+class Piece(NamedTuple):
+    """Some pairs of one length whose attention is computed together: their rows among the batch's `tokens`, and their
+    `numbers` among its pairs."""
+
+    pairs: int
+    length: int
+    tokens: slice
+    numbers: slice
+
+
+def pieces(groups: Groups) -> Iterator[Piece]:
+    """Yield the groups of a batch in pieces of at most ATTENTION_TOKENS, or one pair."""
+    token = number = 0
+    for count, length in groups:
+        most = max(1, ATTENTION_TOKENS // length)
+        for start in range(0, count, most):
+            pairs = min(most, count - start)
+            yield Piece(pairs, length, slice(token, token + pairs * length), slice(number, number + pairs))
+            token, number = token + pairs * length, number + pairs
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Tokens of a batch and of a chunk, and of a block whose batches pass each streamed layer together (0: layers stay
+    in memory)."""
+
+    precision: str
+    max_tokens: int
+    chunk: int
+    block: int = 0
+
+    def __str__(self):
+        words = f"{self.precision} without torch, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
+        return f"{words}, layers streamed for {self.block:,} tokens" if self.block else words
+
+
+def bill(export: Exported, setting: Setting) -> dict[str, int]:
+    """Return the predicted bytes of a setting, {purpose: bytes}."""
+    return {
+        "weights": weight_bytes(export, streamed=setting.block > 0),
+        "activations": activation_bytes(export, setting),
+        "tokenizer": TOKENIZER_BYTES * export.config["vocab_size"],
+        "ONNX Runtime": RUNTIME_BYTES,
+    }
+
+
+def weight_bytes(export, streamed):
+    """Return the bytes of weights that are in memory at once. Words' embeddings stay in the file.
+
+    Streamed layers: the one that computes, and the next if the system maps it early.
+    """
+    sizes = {
+        name: dtype.itemsize * math.prod(shape)
+        for name, (dtype, shape) in shapes(export.config, export.precision == INT8).items()
+    }
+    layers = sum(size for name, size in sizes.items() if name.startswith("layers."))
+    rest = sum(sizes.values()) - layers - sizes["embeddings.words"]
+    return rest + (2 * layers // export.config["num_hidden_layers"] if streamed else layers)
+
+
+def activation_bytes(export, setting):
+    """Return the most bytes of activations: hidden states, queries, keys, values, and the larger of two steps.
+
+    `attend`: copies of a piece's queries, keys and values by heads, two matrices of scores, and the result twice.
+    `finish`: of a chunk, the wide tensor before and after each of its operators (three alive at once), its int8 copy,
+    and six tensors of the hidden size.
+    """
+    config = export.config
+    h, f, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    longest = config["max_position_embeddings"]
+    tokens = max(setting.max_tokens, longest)
+    piece = max(ATTENTION_TOKENS, longest)
+    scores = max(piece // length * heads * length * length for length in range(1, longest + 1))
+    attend = 4 * (5 * piece * h + 2 * scores)
+    finish = setting.chunk * (13 * f + 6 * 4 * h)
+    return 4 * h * (max(tokens, setting.block) + 3 * tokens) + max(attend, finish)
+
+
+class Plan:
+    """The chosen setting and its predicted and measured bytes; all are growth since the plan was made.
+
+    `measured` is the peak, and `whole` that of the whole process; both are None if the system does not report them.
+    """
+
+    def __init__(self, export, budget, setting, rejected, started):
+        self.subject, self.budget, self.setting, self.rejected, self.started = (
+            export,
+            budget,
+            setting,
+            rejected,
+            started,
+        )
+        self.measured = self.whole = None
+
+    @property
+    def bill(self) -> dict[str, int]:
+        """The predicted bytes, {purpose: bytes}."""
+        return bill(self.subject, self.setting)
+
+    @property
+    def predicted(self) -> int:
+        return sum(self.bill.values())
+
+    @property
+    def expected(self) -> int:
+        return self.predicted
+
+    def look(self, ids):
+        """Update `measured` after a batch."""
+        if now := resident("self"):
+            mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
+            self.whole = max(self.whole or 0, now[mark])
+            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
+
+    def __str__(self):
+        budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"
+        rows = {f"  too much: {setting}": sum(bill(self.subject, setting).values()) for setting in self.rejected}
+        rows[f"  chosen:   {self.setting}"] = self.predicted
+        rows |= {f"    {what}": size for what, size in self.bill.items()}
+        if self.measured is not None:
+            rows["  measured"] = self.measured
+            rows["  the whole process, with Python and its libraries"] = self.whole
+        return f"{self.subject.name}, {budget}\n{in_columns(rows)}"
+
+
+def settings_for(export: Exported, max_tokens: int | None, offload: bool | None) -> list[Setting]:
+    """Return the Settings to try, the fastest first: layers in memory, then streamed, each with ever less at a time."""
+    longest, precision = export.config["max_position_embeddings"], export.precision
+    batch = max_tokens or MAX_TOKENS
+    loaded = [
+        (batch, 256, 0),
+        *((min(batch, max(tokens, longest)), chunk, 0) for tokens, chunk in ((512, 128), (512, 64))),
+    ]
+    streamed = [(min(batch, max(tokens, longest)), chunk, block) for tokens, chunk, block in STREAMED]
+    sizes = {True: streamed, False: loaded, None: loaded + streamed}[offload]
+    return [Setting(precision, *size) for size in dict.fromkeys(sizes)]
+
+
+def make(
+    export: Exported,
+    budget: Size | None = None,
+    precision: str | None = None,
+    offload: bool | None = None,
+    max_tokens: int | None = None,
+) -> Plan:
+    """Return the Plan for an export: the first setting whose predicted bytes fit the budget; without one, the first.
+
+    "container" is the budget that the container's limit leaves to this process. Raises ValueError if no setting fits
+    (the message names the smallest budget that works), and for a lever that an export does not have.
+    """
+    started = resident("self")
+    if precision not in (None, export.precision):
+        raise ValueError(f"precision {precision!r}: {export.name!r} was exported in {export.precision}; export it anew")
+    if offload not in (None, True, False):
+        raise ValueError(f"offload {offload!r}: give True, False, or leave it to the plan")
+    settings = settings_for(export, max_tokens, offload)
+    if budget is None:
+        return Plan(export, None, settings[0], [], started)
+    budget = container_budget() if budget == CONTAINER else parse_size(budget)
+    totals = [sum(bill(export, setting).values()) for setting in settings]
+    for number, total in enumerate(totals):
+        if total <= budget:
+            return Plan(export, budget, settings[number], settings[:number], started)
+    smallest = min(totals)
+    raise ValueError(
+        f"memory_budget {format_size(budget)} is too small for {export.name!r}: the smallest that works is "
+        f"{rounded_up(smallest)} ({settings[totals.index(smallest)]})"
+    )
