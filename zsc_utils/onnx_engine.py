@@ -7,6 +7,7 @@ their file is mapped. With streamed layers, the pages of a layer are given back 
 import gc
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -60,6 +61,13 @@ class OnnxEngine:
             level = largest_level(self.graphs["project"], self.checkpoint.config["hidden_size"])
             self.levels = {"levels": np.array(level, np.float32)}
         trim_heap()  # memory that was needed only to read the tokenizer and the graphs
+        self.again = partial(
+            OnnxEngine, self.checkpoint.folder, offload=offload, memory_budget=memory_budget, max_tokens=max_tokens
+        )
+
+    def __reduce__(self):
+        """Copies, and other processes, load the folder again: sessions and mappings cannot be copied."""
+        return self.again, ()
 
     @property
     def classes(self) -> int:

@@ -27,8 +27,18 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_text", "_weights", "onnx_graphs",
-     "plots"],
+    [
+        "_container",
+        "_encodings",
+        "_exports",
+        "_process",
+        "_products",
+        "_sizes",
+        "_text",
+        "_weights",
+        "onnx_graphs",
+        "plots",
+    ],
     ["_bert", "_tensors", "batching", "onnx_plan", "records"],
     ["_labelled", "_results", "memory", "onnx_engine"],
     ["_int8"],
@@ -198,7 +208,9 @@ def test_each_target_sets_up_when_the_environment_is_missing_or_stale(tmp_path, 
         shutil.copy(ROOT / name, tmp_path)
     first = make(tmp_path, target)
     assert (
-        first.index("-m venv") < first.index(f"install --disable-pip-version-check {EXTRAS['torch'][0]}") < first.index("-e '.[")
+        first.index("-m venv")
+        < first.index(f"install --disable-pip-version-check {EXTRAS['torch'][0]}")
+        < first.index("-e '.[")
     )
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "ready").touch()

@@ -116,9 +116,9 @@ def test_threads_follow_the_quota_unless_somebody_has_set_them(monkeypatch, quot
 
 
 def test_the_budget_of_a_container_is_what_its_limit_leaves(monkeypatch):
-    monkeypatch.setattr(plan, "memory_left", lambda: 150_000_000)
+    monkeypatch.setattr(_container, "memory_left", lambda: 150_000_000)
     classify = zsc.ZeroShotClassifier(ORACLE, memory_budget="container")
-    assert classify.plan.budget == 150_000_000 - plan.LIBRARY_PAGES_BYTES
+    assert classify.plan.budget == 150_000_000 - _container.LIBRARY_PAGES_BYTES
     assert classify("央行", ["财经", "体育"])["labels"] and "the whole process" in str(classify.plan)
     # a test process has held more before: it may not have grown
     assert classify.plan.whole > max(50_000_000, classify.plan.measured) and classify.plan.measured >= 0
@@ -126,7 +126,7 @@ def test_the_budget_of_a_container_is_what_its_limit_leaves(monkeypatch):
 
 @pytest.mark.parametrize("left, message", [(None, "nothing limits the memory"), (1000, "the smallest that works is")])
 def test_a_container_without_a_limit_or_without_room_is_told(monkeypatch, left, message):
-    monkeypatch.setattr(plan, "memory_left", lambda: left)
+    monkeypatch.setattr(_container, "memory_left", lambda: left)
     with pytest.raises(ValueError, match=message):
         zsc.ZeroShotClassifier("base-shape", memory_budget="container")
 
@@ -152,6 +152,6 @@ def test_in_a_real_container_the_plan_keeps_within_its_limit():
         )
         assert done.returncode == 0, done.stderr[-2000:]
         budget, measured, results = json.loads(done.stdout)
-        assert 0 < budget < 600_000_000 and measured <= budget + plan.LIBRARY_PAGES_BYTES and results == 9
+        assert 0 < budget < 600_000_000 and measured <= budget + _container.LIBRARY_PAGES_BYTES and results == 9
     finally:
         group.rmdir()

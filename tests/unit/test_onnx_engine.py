@@ -1,0 +1,348 @@
+"""Exports give torch's answers without torch, keep their budgets, and say what is broken."""
+
+import copy
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from oracle import ORACLE
+from results import same
+
+import zsc_utils as zsc
+from zsc_utils import memory, onnx_engine, onnx_plan
+from zsc_utils._exports import MappedWeights, read_export
+from zsc_utils._products import activation_range
+from zsc_utils.batching import Pairs
+from zsc_utils.onnx_engine import OnnxEngine
+
+TEXTS = ["央行下调利率", "主队三比一获胜，球迷庆祝到深夜", "房价又涨了", "新机发布" * 60]
+LABELS = ["财经", "体育", "房产", "科技"]
+# of the largest logit: in int8, a last place of a norm moves an activation by a whole step, and that adds up
+WITHIN = {"fp32": 1e-5, "int8": 0.15}
+PAIRS = [(text, label) for text in TEXTS for label in LABELS]
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def precision(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(precision, oracle, tmp_path_factory):
+    return zsc.export(oracle, tmp_path_factory.mktemp("exports") / precision, precision)
+
+
+@pytest.fixture
+def damaged(folder, tmp_path):
+    """A copy of an export that a test may damage."""
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def test_the_logits_are_those_of_torch(folder, precision, oracle):
+    of_torch = zsc.ZeroShotClassifier(oracle, precision=precision).logits(PAIRS)
+    without = zsc.ZeroShotClassifier(folder).logits(PAIRS)
+    assert np.abs(of_torch).max() > 0.5
+    assert np.abs(without - of_torch).max() < WITHIN[precision] * np.abs(of_torch).max()
+
+
+@pytest.mark.parametrize("precision", ["int8"], indirect=True)
+def test_a_product_in_int8_is_that_of_torch(folder, oracle):
+    engine, model = OnnxEngine(folder), zsc.quantization.quantize(oracle, "int8").model
+    x = np.random.default_rng(0).standard_normal((70, model.config.hidden_size)).astype(np.float32)
+    weights = engine.arrays("layers.1", onnx_engine.PROJECT) | {"levels": np.array(activation_range(), np.float32)}
+    attention = model.bert.encoder.layer[1].attention.self
+    for name, found in zip(("query", "key", "value"), engine.graphs["project"].run(None, {"x": x} | weights)):
+        of_torch = getattr(attention, name)(torch.from_numpy(x)).numpy()
+        assert np.abs(found - of_torch).max() < 1e-5 * np.abs(of_torch).max()
+
+
+@pytest.mark.parametrize("precision", ["fp32"], indirect=True)
+def test_every_score_is_that_of_modelscope(folder, golden):
+    classify = zsc.ZeroShotClassifier(folder)
+    for case in golden["cases"]:
+        result = classify(case["text"], golden["labels"], case["template"], case["multi_label"])
+        assert dict(zip(result["labels"], result["scores"])) == pytest.approx(
+            dict(zip(case["labels"], case["scores"])), abs=1e-5
+        )
+
+
+def test_the_whole_graph_gives_the_same_logits_padded(folder, precision):
+    """Any tool that reads ONNX can run it; it finds the two classes in the file's metadata."""
+    classify = zsc.ZeroShotClassifier(folder)
+    pairs = Pairs(classify.engine.tokenizer, PAIRS)
+    shape = len(pairs), max(pairs.lengths)
+    inputs = {name: np.zeros(shape, np.int64) for name in ("input_ids", "token_type_ids", "attention_mask")}
+    for row in range(len(pairs)):
+        ids, types, _ = pairs.batch([row])
+        for name, values in zip(inputs, (ids, types, 1)):
+            inputs[name][row, : len(ids)] = values
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    found = session.run(["logits"], inputs)[0][pairs.position]
+    of_steps = classify.logits(PAIRS)
+    assert np.abs(found - of_steps).max() < WITHIN[precision] * np.abs(of_steps).max()
+    stated = session.get_modelmeta().custom_metadata_map
+    assert (stated["entailment_id"], stated["contradiction_id"]) == ("0", "2")
+
+
+def test_streamed_layers_and_blocks_change_no_bit(folder):
+    loaded, streamed = zsc.ZeroShotClassifier(folder), zsc.ZeroShotClassifier(folder, offload=True)
+    assert streamed.plan.setting.block and not loaded.plan.setting.block
+    assert (loaded.logits(PAIRS) == streamed.logits(PAIRS)).all()
+
+
+def test_small_batches_give_the_same_scores(folder):
+    few = zsc.ZeroShotClassifier(folder, max_tokens=64)
+    assert same(few(TEXTS, LABELS), zsc.ZeroShotClassifier(folder)(TEXTS, LABELS))
+
+
+def test_an_int8_export_has_the_weights_of_quantize(oracle, tmp_path):
+    """Made from fp32 or from an int8 checkpoint: the files are the same."""
+    folders = [zsc.export(each, tmp_path / name, "int8") for name, each in
+               (("once", oracle), ("twice", zsc.quantization.quantize(oracle, "int8")))]  # fmt: skip
+    first, second = ((folder / "model.safetensors").read_bytes() for folder in folders)
+    assert first == second
+
+
+@given(some.lists(some.tuples(some.integers(1, 40), some.integers(1, 600)), max_size=5))
+def test_pieces_hold_each_pair_once_in_order(groups):
+    found = list(onnx_plan.pieces(groups))
+    tokens = [token for piece in found for token in range(piece.tokens.start, piece.tokens.stop)]
+    numbers = [number for piece in found for number in range(piece.numbers.start, piece.numbers.stop)]
+    assert tokens == list(range(sum(pairs * length for pairs, length in groups)))
+    assert numbers == list(range(sum(pairs for pairs, _ in groups)))
+    assert all(p.pairs == 1 or p.pairs * p.length <= onnx_plan.ATTENTION_TOKENS for p in found)
+
+
+@pytest.mark.parametrize("precision", ["int8"], indirect=True)
+def test_products_that_overflow_are_found_and_avoided(folder):
+    """A processor that adds two 8-bit products in 16 bits saturates at 127, and is exact at 63."""
+
+    class Saturating:
+        def __init__(self, project):
+            self.project = project
+
+        def run(self, names, feeds):
+            exact = self.project.run(names, feeds)
+            return [np.minimum(each, 0.9 * each.max()) for each in exact] if feeds["levels"] > 100 else exact
+
+    engine = OnnxEngine(folder)
+    size = engine.checkpoint.config["hidden_size"]
+    assert onnx_engine.largest_level(Saturating(engine.graphs["project"]), size) == 63
+    assert onnx_engine.largest_level(engine.graphs["project"], size) == engine.levels["levels"]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda classify: pickle.loads(pickle.dumps(classify))])
+def test_a_copy_answers_the_same(folder, copied):
+    classify = zsc.ZeroShotClassifier(folder, offload=True, max_tokens=100)
+    other = copied(classify)
+    assert other.plan.setting == classify.plan.setting
+    assert other(TEXTS, LABELS) == classify(TEXTS, LABELS)
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def grown(folder, options):
+    classify = zsc.ZeroShotClassifier(folder, **options)
+    classify(TEXTS * 4, LABELS)
+    return classify.plan.predicted, classify.plan.measured
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_budget_is_kept(precision, tmp_path):
+    """With the smallest budget, which a refusal names, and without one: no more than predicted is measured."""
+    folder = zsc.export("mini", tmp_path / "mini", precision)
+    with pytest.raises(ValueError, match=r"the smallest that works is [\d.]+ MB") as refused:
+        zsc.ZeroShotClassifier(folder, memory_budget="1MB")
+    smallest = re.search(r"works is ([\d.]+) MB", str(refused.value))[1] + "MB"
+    for options in ({}, {"memory_budget": smallest}):
+        peak = memory.process_peak(grown, folder, options)
+        predicted, measured = peak.result
+        assert 0.3 * predicted < measured <= predicted
+    assert zsc.ZeroShotClassifier(folder, memory_budget=smallest).plan.setting.block
+
+
+def test_a_batch_too_large_for_the_memory_is_halved_and_the_answers_are_the_same(folder, monkeypatch):
+    classify, attention = zsc.ZeroShotClassifier(folder), OnnxEngine.attention
+    expected = classify(TEXTS, LABELS)
+
+    def narrow(self, x, *others, **options):
+        if len(x) > 60:
+            raise onnx_engine.RuntimeException("[ONNXRuntimeError] : 6 : bad allocation")
+        return attention(self, x, *others, **options)
+
+    monkeypatch.setattr(OnnxEngine, "attention", narrow)
+    short = slice(0, 3)
+    assert same(classify(TEXTS[short], LABELS), expected[short])
+    assert classify.budget.max_tokens <= 60
+    with pytest.raises(MemoryError, match="does not fit into memory, even alone"):
+        classify(TEXTS[3], LABELS)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(folder, monkeypatch):
+    def broken(*_, **__):
+        raise onnx_engine.RuntimeException("an operator failed")
+
+    monkeypatch.setattr(OnnxEngine, "attention", broken)
+    with pytest.raises(onnx_engine.RuntimeException, match="an operator failed"):
+        zsc.ZeroShotClassifier(folder)(TEXTS, LABELS)
+
+
+# --------------------------------------------------------------------------------------------------------------- doors
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"precision": "bf16"}, "precision 'bf16': .* was exported in"),
+        ({"attention": "sliding"}, "attention 'sliding': exports have full attention"),
+        ({"offload": "yes"}, "offload 'yes'"),
+        ({"memory_budget": "1MB"}, "too small for .*the smallest that works is"),
+    ],
+)
+def test_a_lever_that_exports_do_not_have_is_refused(folder, options, words):
+    with pytest.raises(ValueError, match=words):
+        zsc.ZeroShotClassifier(folder, **options)
+
+
+def without_key(folder):
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stated | {"hidden_size": "wide"}))
+
+
+def other_shape(folder):
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stated | {"vocab_size": stated["vocab_size"] + 1}))
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (without_key, "config.json is broken: hidden_size"),
+        (other_shape, "embeddings.words.* of another shape"),
+        (lambda folder: cut_short(folder / "model.safetensors"), "broken or cut short"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "broken or cut short"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors cannot be read"),
+        (lambda folder: cut_short(folder / "finish.onnx"), "finish.onnx is missing or broken"),
+        (lambda folder: (folder / "attend.onnx").unlink(), "attend.onnx is missing or broken"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json is missing or broken"),
+    ],
+)
+def test_a_broken_folder_is_refused_with_the_reason(damaged, damage, words):
+    damage(damaged)
+    with pytest.raises(zsc.CheckpointError, match=words):
+        zsc.ZeroShotClassifier(damaged)
+
+
+def test_a_file_that_changes_under_the_engine_is_noticed(damaged):
+    classify = zsc.ZeroShotClassifier(damaged)
+    classify(TEXTS, LABELS)
+    (damaged / "model.safetensors").unlink()
+    with pytest.raises(zsc.CheckpointError, match="was changed or deleted while it is in use"):
+        classify(TEXTS, LABELS)
+
+
+def test_an_export_is_no_checkpoint_for_torch(folder):
+    with pytest.raises(zsc.CheckpointError, match="is an export, which runs without torch"):
+        zsc.load(folder)
+
+
+def test_rows_are_read_as_they_are_asked_for(folder):
+    weights = MappedWeights(folder / "model.safetensors")
+    numbers = np.array([7, 2, 7, 0])
+    assert (weights.rows("embeddings.words", numbers) == weights.array("embeddings.words")[numbers]).all()
+    assert read_export(folder).stored_bytes == (folder / "model.safetensors").stat().st_size
+
+
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+def refused(checkpoint, folder, words, precision="fp32"):
+    with pytest.raises(ValueError, match=words):
+        zsc.export(checkpoint, folder, precision)
+
+
+def test_export_refuses_what_it_cannot_write(oracle, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    refused(oracle, tmp_path / "full", "is there already and not empty")
+    refused(oracle, tmp_path / "new", "precision 'bf16': an export is in fp32 or int8", "bf16")
+    refused(zsc.quantization.quantize(oracle, "int8"), tmp_path / "new", "is in int8, which has fewer bits")
+    refused(zsc.attention.use(oracle, "sliding"), tmp_path / "new", "has sliding attention")
+    refused(zsc.offloading.stream_layers(ORACLE), tmp_path / "new", "not all in memory")
+    config = copy.deepcopy(oracle.model.config)
+    config.hidden_act = "relu"
+    other = copy.copy(oracle.model)
+    other.config = config
+    refused(zsc.Checkpoint(other, oracle.tokenizer, "relu", 0, 2, oracle.folder), tmp_path / "new", "activation 'relu'")
+    assert [file.name for file in tmp_path.iterdir()] == ["full"]
+
+
+def test_an_export_that_fails_leaves_nothing(oracle, tmp_path, monkeypatch):
+    from zsc_utils import onnx_export
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx_export, "write_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        zsc.export(oracle, tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+WITHOUT = """
+import sys
+from pathlib import Path
+heavy = {"torch", "transformers", "safetensors", "onnx", "cloudpickle", "platformdirs", "modelscope", "accelerate"}
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in heavy:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def lean(code, *arguments):
+    """What a Python prints in which only the lean dependencies can be imported."""
+    command = [sys.executable, "-c", WITHOUT + code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+
+def test_no_heavy_library_is_needed(folder, tmp_path):
+    """By call and by command; what needs torch says how to get it."""
+    code = "import zsc_utils as zsc; print(zsc.ZeroShotClassifier(sys.argv[1])('央行下调利率', ['财经', '体育']))"
+    done = lean(code, folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{zsc.ZeroShotClassifier(folder)('央行下调利率', ['财经', '体育'])}\n"
+    texts = tmp_path / "texts.txt"
+    texts.write_text("央行下调利率\n", encoding="utf-8")
+    command = "from zsc_utils.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = lean(command, "classify", texts, "--labels", "财经,体育", "--checkpoint", folder, "--quiet")
+    assert done.returncode == 0 and json.loads(done.stdout)["sequence"] == "央行下调利率", done.stderr
+    done = lean(command, "plan", "--checkpoint", folder)
+    assert done.returncode == 0 and "without torch" in done.stdout, done.stderr
+    done = lean(command, "classify", texts, "--labels", "财经,体育", "--checkpoint", "mini")
+    assert done.returncode == 2 and "pip install 'zsc-utils[torch]'" in done.stderr
+    done = lean("import zsc_utils; zsc_utils.load('mini')")
+    assert "pip install 'zsc-utils[torch]'" in done.stderr.splitlines()[-1]
