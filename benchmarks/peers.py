@@ -19,100 +19,42 @@ from importlib.metadata import version
 from pathlib import Path
 
 import machine
-import onnxruntime
-import sentence_transformers
+import onnx
 import torch
 import transformers
 from agreement import off_the_grid
 from batching import workload
+from contenders import by_accelerate, by_cross_encoder, by_export, by_onnx, by_pipeline, by_us
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from report import PEERS, peers
 from tqdm import tqdm
 
 import zsc_utils as zsc
-from zsc_utils import memory, offloading, samples
+from zsc_utils import memory, samples
 from zsc_utils.checkpoint import quiet_transformers
 
 TURNS, QUICK_TURNS, QUICK_EVERY = 3, 1, 8
 BASELINE = "transformers pipeline"
 
-# ----------------------------------------------------------------------------- engines: a folder -> classify -> labels
-
-
-def by_pipeline(folder, batch_size=1, dtype=torch.float32, longest=512, model=None):
-    """transformers' zero-shot pipeline."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_max_length=longest)
-    model = model or transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
-    classify = transformers.pipeline("zero-shot-classification", model=model, tokenizer=tokenizer)
-    return lambda texts, labels: [
-        found["labels"][0] for found in classify(texts, labels, hypothesis_template="{}", batch_size=batch_size)
-    ]
-
-
-def by_cross_encoder(folder):
-    """sentence-transformers' CrossEncoder, which sorts pairs by length and takes 32 at a time."""
-    model = sentence_transformers.CrossEncoder(str(folder), device="cpu", max_length=512)
-
-    def classify(texts, labels):
-        logits = model.predict([(text, label) for text in texts for label in labels], show_progress_bar=False)
-        return best(logits[:, 0], labels)
-
-    return classify
-
-
-def by_onnx(folder):
-    """ONNX Runtime with its own int8, pairs sorted by length, eight at a time."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_max_length=512)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(folder / "int8.onnx", options, providers=["CPUExecutionProvider"])
-
-    def classify(texts, labels):
-        pairs = [(text, label) for text in texts for label in labels]
-        order, found = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0])), [0.0] * len(pairs)
-        for start in range(0, len(pairs), 8):
-            part = order[start : start + 8]
-            inputs = tokenizer(
-                [pairs[i][0] for i in part], [pairs[i][1] for i in part], return_tensors="np",
-                padding=True, truncation="only_first",
-            )  # fmt: skip
-            for i, row in zip(part, session.run(None, dict(inputs))[0]):
-                found[i] = row[0]
-        return best(found, labels)
-
-    return classify
-
-
-def by_us(folder, **options):
-    """ZeroShotClassifier."""
-    classify = zsc.ZeroShotClassifier(folder, **options)
-    return lambda texts, labels: [found["labels"][0] for found in classify(texts, labels)]
-
-
-def best(entailments, labels):
-    """The best label of each text, from the entailment of all pairs in a row."""
-    rows = range(0, len(entailments), len(labels))
-    return [max(zip(entailments[row : row + len(labels)], labels), key=lambda pair: pair[0])[1] for row in rows]
-
-
 ENGINES = {
     BASELINE: by_pipeline,
     "transformers pipeline, batch_size=4": lambda folder: by_pipeline(folder, batch_size=4),
     "transformers pipeline, batch_size=8": lambda folder: by_pipeline(folder, batch_size=8),
-    "transformers pipeline, bf16": lambda folder: by_pipeline(folder, dtype=torch.bfloat16),
+    "transformers pipeline, bf16": lambda folder: by_pipeline(folder, dtype="bfloat16"),
     "transformers pipeline, cut at 64 tokens": lambda folder: by_pipeline(folder, longest=64),
-    "accelerate, layers on disk": lambda folder: by_pipeline(
-        folder, batch_size=8, model=offloading.dispatch(folder).model
-    ),
+    "accelerate, layers on disk": by_accelerate,
     "CrossEncoder": by_cross_encoder,
     "ONNX Runtime, int8": by_onnx,
     "ours": by_us,
     "ours in 150 MB": lambda folder: by_us(folder, memory_budget="150MB"),
     "ours, int8 in 150 MB": lambda folder: by_us(folder, memory_budget="150MB", precision="int8"),
     "ours, int8 in 55 MB": lambda folder: by_us(folder, memory_budget="55MB", precision="int8"),
+    "ours without torch, int8": lambda folder: by_export(folder, "int8"),
+    "ours without torch, int8 streamed": lambda folder: by_export(folder, "int8", offload=True),
 }
 if "lowered_from" in machine.described():
-    del ENGINES["ONNX Runtime, int8"]  # it takes no notice of what lowers oneDNN, torch and MKL
+    for name in [name for name in ENGINES if "ONNX Runtime" in name or "without torch" in name]:
+        del ENGINES[name]  # ONNX Runtime takes no notice of what lowers oneDNN, torch and MKL
 # for `mini`, whose own size makes other budgets: the levers that these pull on base-shape
 BY_HAND = {
     "ours in 150 MB": lambda folder: by_us(folder, offload=True),
@@ -137,7 +79,14 @@ def prepared(checkpoint, folder):
         f=folder / "fp32.onnx", dynamo=True, verbose=False,
     )  # fmt: skip
     quantize_dynamic(folder / "fp32.onnx", folder / "int8.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    (folder / "tuned").mkdir()
+    onnx.save(
+        onnx.load(folder / "int8.onnx"), folder / "tuned" / "int8.onnx",
+        save_as_external_data=True, location="weights", size_threshold=1024,
+    )  # fmt: skip
     zsc.offloading.stream_layers(folder, dtype=torch.int8)  # stored in int8, once and for all
+    for precision in ("fp32", "int8"):
+        zsc.export(checkpoint, folder / f"export-{precision}", precision)
     return folder
 
 

@@ -63,24 +63,44 @@ def offloading(record: dict) -> list[str]:
     return [*lines, "", f"Scores are those of the model in memory, {f'to {furthest:.0e}' if furthest else 'exactly'}."]
 
 
+def containers(record: dict) -> list[str]:
+    """The record of containers.py, lines of Markdown: the smallest container in which each way worked."""
+    lines = head(record, "smallest container", "speed there", "speed without a limit", "whole process", "first answer")
+    baseline = record["ways"]["transformers pipeline"]["seconds"]
+    for way, one in record["ways"].items():
+        worked = {int(limit): each for limit, each in one["containers"].items() if not isinstance(each, str)}
+        smallest = min(worked, default=None)
+        there = f"{smallest} MB | {baseline / worked[smallest]['seconds']:.2f}" if smallest else "none tried | "
+        cells = f"{there} | {baseline / one['seconds']:.2f} | {one['whole'] / 1e6:.0f} MB | {one['first']:.1f} s"
+        lines.append(f"| {way} | {cells} |")
+    return lines
+
+
 def chart(record: dict) -> list[str]:
     """The chart of a record of peers.py, lines of Markdown."""
     alt = f"Texts a second over process growth on {record['processor']}: this project and its peers"
     return [f"![{alt}](benchmarks/figures/{record['kind']}-peers.svg)", ""]
 
 
+TABLES = {
+    "containers": containers,
+    "peers": lambda record: [*chart(record), *peers(record)],
+    "offloading": offloading,
+}
+
+
 def block(name: str, folder: Path = RECORDS) -> str:
     """All that README shows of one benchmark: each kind with its table."""
     parts = []
     for record in records(name, folder).values():
-        lines = [*chart(record), *peers(record)] if name == "peers" else offloading(record)
+        lines = TABLES[name](record)
         parts.append("\n".join([*lines, "", source(record)]))
     return "\n\n".join(parts)
 
 
 def filled(readme: str, folder: Path = RECORDS) -> str:
     """README's text with every table as the records have it. Raises ValueError if the place of one is missing."""
-    for name in ("peers", "offloading"):
+    for name in TABLES:
         place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(\n<!-- end -->)", re.DOTALL)
         if len(place.findall(readme)) != 1:
             raise ValueError(f"README has no place, or several, between <!-- records: {name} --> and <!-- end -->")
