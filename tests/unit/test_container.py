@@ -11,7 +11,7 @@ import pytest
 from oracle import ORACLE
 
 import zsc_utils as zsc
-from zsc_utils import _container, plan
+from zsc_utils import _container
 
 GB = 10**9
 MEMORY = Path("/sys/fs/cgroup/memory")
