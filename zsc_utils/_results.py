@@ -91,7 +91,10 @@ class ParquetFile:
 
 
 class CsvFile:
-    """Writes results as CSV that Excel reads: number, id, text, best label, its score, each label's score, error."""
+    """Writes results as CSV that Excel reads: number, id, text, best label, its score, each label's score, error.
+
+    A label that was not scored, because another group of labels was better, has an empty cell.
+    """
 
     def __init__(self, target: BinaryIO, key: str, labels: Sequence[str], with_id: bool) -> None:
         self.key, self.labels, self.with_id = key, labels, with_id
@@ -122,7 +125,7 @@ class CsvFile:
             return
         scores = dict(zip(result["labels"], result["scores"]))
         best = [result["sequence"], result["labels"][0], result["scores"][0]]
-        self.writer.writerow([*begin, *best, *(scores[label] for label in self.labels), ""])
+        self.writer.writerow([*begin, *best, *(scores.get(label, "") for label in self.labels), ""])
 
     def flush(self) -> None:
         """Do nothing: the file appears when it is whole."""

@@ -28,7 +28,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 FLOORS = [
     ["_types"],
     ["_container", "_encodings", "_process", "_products", "_sizes", "_text", "_weights", "plots"],
-    ["_bert", "_tensors", "batching", "records"],
+    ["_bert", "_groups", "_tensors", "batching", "records"],
     ["_labelled", "_results", "memory"],
     ["_int8"],
     ["formats"],
@@ -44,7 +44,7 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_container _encodings _process _results _text _types _sizes batching classifier records __main__".split()
+    "_container _encodings _groups _process _results _text _types _sizes batching classifier records __main__".split()
 )
 
 
