@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from zsc_utils._encodings import UTF_8
 from zsc_utils._groups import names_of
-from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, whole_file
+from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, remove_unfinished, whole_file
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
 from zsc_utils._types import Precision
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
@@ -360,6 +360,7 @@ def open_output(arguments, source, labels, before):
         return
     with ExitStack() as stack:
         try:
+            remove_unfinished(arguments.output)
             target = stack.enter_context(whole_file(arguments.output, arguments.output.parent))
         except OSError as error:
             raise ValueError(f"{arguments.output} cannot be written: {error}") from error

@@ -1,6 +1,7 @@
 """Write results as JSONL, CSV or Parquet, and files that appear under their names only when they are whole."""
 
 import csv
+import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,27 @@ def whole_file(file: Path, folder: Path) -> Iterator[BinaryIO]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what `whole_file` left beside `file` in processes that were killed; processes that still run keep theirs.
+
+    Only where a process can be asked whether it runs: not on Windows, where asking would end it.
+    """
+    for left in file.parent.glob(f"{glob.escape(file.name)}.*.tmp"):
+        number = left.name[len(file.name) + 1 : -len(".tmp")]
+        if os.name == "posix" and number.isdecimal() and not is_running(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
 
 
 class JsonLinesFile:
