@@ -35,8 +35,9 @@ What is read, by the ending of FILE:
   .jsonl          a JSON string or object a line, with the text in the field "text"; also with --jsonl
   .csv, .parquet  a row a text, in the column "text"; a CSV has a header
   any other       a text a line; "-" reads lines from standard input
---field names another field or column. Lines, JSONL and CSV are UTF-8, GB18030 (GBK) as Chinese Excel and WPS write it,
-or UTF-16 with a byte order mark: the file's bytes decide, and what is not UTF-8 is told. Standard input is UTF-8.
+--field names another field or column. Lines, JSONL and CSV are UTF-8, GB18030 (GBK) or Big5 as Chinese Excel and WPS
+write them, or UTF-16 with a byte order mark: the file's bytes decide, and what is not UTF-8 is told. Standard input is
+UTF-8.
 
 What is written, by the ending of --output:
   .csv      for Excel: line or row, id, sequence, label (the best), score, each label's score, error

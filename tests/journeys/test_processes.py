@@ -156,7 +156,7 @@ def test_ctrl_c_during_a_stream_ends_it_and_the_classifier_still_works(mini):
         assert classify(TEXTS, LABELS) == wanted
 
 
-# ------------------------------------------------------------------------------------------ full disks, killed processes
+# ----------------------------------------------------------------------------------------- full disks, killed processes
 
 
 def test_a_full_disk_as_standard_output_is_one_message(tmp_path):
@@ -209,20 +209,27 @@ def some(number):
 @pytest.mark.parametrize("error", [ValueError("no text"), KeyboardInterrupt()], ids=repr)
 def test_parquet_after_an_error_is_closed_and_the_error_is_told(tmp_path, error):
     output = tmp_path / "results.parquet"
-    with pytest.raises(type(error)):
-        with _results.whole_file(output, tmp_path) as target, _results.ParquetFile(target) as results:
-            results.write(some(0))
-            raise error
+    with (
+        pytest.raises(type(error)),
+        _results.whole_file(output, tmp_path) as target,
+        _results.ParquetFile(target) as results,
+    ):
+        results.write(some(0))
+        raise error
     assert list(tmp_path.iterdir()) == [] and not results.writer.is_open
 
 
 def test_parquet_that_finds_no_room_tells_that_and_not_what_closing_finds(tmp_path, monkeypatch):
     monkeypatch.setattr(_results, "TOGETHER", 4)
     output = tmp_path / "results.parquet"
-    with no_file_larger_than(200), pytest.raises(OSError, match="File too large"):
-        with _results.whole_file(output, tmp_path) as target, _results.ParquetFile(target) as results:
-            for number in range(100_000):
-                results.write(some(number))
+    with (
+        no_file_larger_than(200),
+        pytest.raises(OSError, match="File too large"),
+        _results.whole_file(output, tmp_path) as target,
+        _results.ParquetFile(target) as results,
+    ):
+        for number in range(100_000):
+            results.write(some(number))
     assert list(tmp_path.iterdir()) == [] and not results.writer.is_open
 
 
