@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from zsc_utils._encodings import UTF_8
 from zsc_utils._exports import is_export, read_export
-from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, whole_file
+from zsc_utils._groups import names_of
+from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, remove_unfinished, whole_file
 from zsc_utils._sizes import in_columns
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
 from zsc_utils._types import Precision
@@ -37,13 +38,17 @@ What is read, by the ending of FILE:
   .jsonl          a JSON string or object a line, with the text in the field "text"; also with --jsonl
   .csv, .parquet  a row a text, in the column "text"; a CSV has a header
   any other       a text a line; "-" reads lines from standard input
---field names another field or column. Lines, JSONL and CSV are UTF-8, GB18030 (GBK) as Chinese Excel and WPS write it,
-or UTF-16 with a byte order mark: the file's bytes decide, and what is not UTF-8 is told. Standard input is UTF-8.
+--field names another field or column. Lines, JSONL and CSV are UTF-8, GB18030 (GBK) or Big5 as Chinese Excel and WPS
+write them, or UTF-16 with a byte order mark: the file's bytes decide, and what is not UTF-8 is told. Standard input is
+UTF-8.
 
 What is written, by the ending of --output:
   .csv      for Excel: line or row, id, sequence, label (the best), score, each label's score, error
   .parquet  line or row, id, sequence, labels, scores, error
   other     JSONL: {"line", "sequence", "labels", "scores"}, best label first; of a table "row" instead of "line"
+--labels names the labels, or a .json file that holds a list of them, descriptions {"label": "description"}, or groups
+{"group": ["label", "label"]}. The groups are scored first, then the labels of the best one; JSONL has the "group" too.
+
 The "id" of a record or row is kept. A text without an answer - empty, broken JSON, no UTF-8 - gives its number and
 "error", is told on stderr, and the rest goes on. The exit status is 0 if every text has a result, 1 if one has none or
 the work broke off, 2 if it could not begin.
@@ -142,7 +147,7 @@ def parser():
 def add_classify(command):
     command.set_defaults(run=classify)
     command.add_argument("file", metavar="FILE", help="texts: lines, .jsonl, .csv or .parquet; - for standard input")
-    command.add_argument("--labels", required=True, metavar="A,B", help="separated by , or ，")
+    command.add_argument("--labels", required=True, metavar="A,B", help="separated by , or ，; or a .json file")
     template = "a hypothesis with {} for the label (default: {})"
     command.add_argument("--template", default=DEFAULT_TEMPLATE, help=template)
     command.add_argument("--multi-label", action="store_true", help="each label for itself: scores do not sum to 1")
@@ -169,7 +174,8 @@ def add_plan(command):
 
 def classify(arguments):
     """Classify the texts of a file and return the exit status."""
-    labels = check_labels(arguments.labels)
+    given = labels_of(arguments.labels)
+    labels = names_of(given)
     source = source_of(arguments)
     if not arguments.output and sys.stdout is None:
         raise ValueError("standard output is closed: name a file with --output")
@@ -183,7 +189,7 @@ def classify(arguments):
     )  # fmt: skip
     options = dict(multi_label=arguments.multi_label, long_texts=arguments.long_texts, progress=not arguments.quiet)
     rows = Counted(source, arguments, before)
-    answers = classifier.answers(rows, labels, arguments.template, start=before.lines, **options)
+    answers = classifier.answers(rows, given, arguments.template, start=before.lines, **options)
     with open_output(arguments, source, labels, before) as target:
         bad = sum(write(row, answer, target, source.key, arguments) for row, answer in answers)
     if rows.read < before.lines:
@@ -193,6 +199,31 @@ def classify(arguments):
     if bad:
         print(f"{bad} of {rows.read - before.lines} {source.key}s have no result", file=sys.stderr)
     return BAD_LINES if bad or before.bad else 0
+
+
+def labels_of(given):
+    """The labels of --labels: words, or the list or mapping in a JSON file; ValueError names a file that has none."""
+    if ending(given) != ".json":
+        return check_labels(given)
+    try:
+        labels = json.loads(Path(given).read_text("utf-8-sig"), object_pairs_hook=unrepeated)
+    except OSError as error:
+        raise ValueError(f"--labels {given} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--labels {given} holds no labels as JSON in UTF-8: {error}") from error
+    if not isinstance(labels, list | dict):
+        raise ValueError(f"--labels {given} holds {labels!r}: a list or an object is needed")
+    return labels
+
+
+def unrepeated(pairs):
+    """A JSON object as a dict; ValueError for a name that is there twice, of which Python keeps the last."""
+    seen = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise ValueError(f"{name!r} is there twice")
+        seen.add(name)
+    return dict(pairs)
 
 
 def source_of(arguments):
@@ -318,7 +349,7 @@ def result_of_line(line, key, number, labels):
     """The result in a line of output; None if it is not a result, or has another number or other labels."""
     try:
         result = json.loads(line)
-        of_labels = "error" in result or sorted(result["labels"]) == sorted(labels)
+        of_labels = "error" in result or sorted(result["labels"] + result.get("left_out", [])) == sorted(labels)
         return result if result[key] == number and of_labels else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -333,6 +364,7 @@ def open_output(arguments, source, labels, before):
         return
     with ExitStack() as stack:
         try:
+            remove_unfinished(arguments.output)
             target = stack.enter_context(whole_file(arguments.output, arguments.output.parent))
         except OSError as error:
             raise ValueError(f"{arguments.output} cannot be written: {error}") from error
@@ -419,7 +451,7 @@ def add_evaluate(command):
     command.add_argument("file", metavar="FILE", help="labelled texts: .csv, .jsonl or .parquet")
     command.add_argument("--text", default="text", metavar="COLUMN", help="the column of texts (default: text)")
     command.add_argument("--label", default="label", metavar="COLUMN", help="the column of labels (default: label)")
-    command.add_argument("--labels", metavar="A,B", help="to choose from (default: those in the file)")
+    command.add_argument("--labels", metavar="A,B", help="or a .json file with a list (default: those in FILE)")
     command.add_argument("--compare", default="fp32", metavar="WAYS", help="such as fp32,int8 (default: fp32)")
     name = "mini, base-shape, a folder or a ModelScope id (default: $ZSC_CHECKPOINT, or mini)"
     command.add_argument("--checkpoint", default=default_name(), metavar="NAME", help=name)
@@ -436,9 +468,10 @@ def evaluate(arguments):
 
     if arguments.chart is not None:
         evaluation.check_chart(arguments.chart)
+    labels = None if arguments.labels is None else labels_of(arguments.labels)
     try:
         found = evaluation.evaluate(
-            arguments.file, arguments.labels, checkpoint=arguments.checkpoint, text=arguments.text,
+            arguments.file, labels, checkpoint=arguments.checkpoint, text=arguments.text,
             label=arguments.label, hypothesis_template=arguments.template, compare=arguments.compare,
             progress=not arguments.quiet,
         )  # fmt: skip

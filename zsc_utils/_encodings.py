@@ -1,7 +1,8 @@
-"""Find a file's encoding from its bytes, and read its lines: UTF-8, GB18030 as Chinese Excel and WPS write, UTF-16.
+"""Find a file's encoding from its bytes, and read its lines: UTF-8, GB18030 as Excel writes it in mainland China, Big5
+as it does in Taiwan and Hong Kong, UTF-16.
 
-UTF-8 and GB18030 are cut by bytes: no byte of their characters is a line break, a comma or a quote. UTF-16 is not: its
-lines come as UTF-8, and offsets count in that.
+All but UTF-16 are cut by bytes: no byte of their characters is a line break, a comma or a quote. Lines of UTF-16 come
+as UTF-8, and offsets count in that.
 """
 
 import codecs
@@ -9,9 +10,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import BinaryIO
 
-UTF_8, GB18030 = "utf-8", "gb18030"
+UTF_8, GB18030, BIG5 = "utf-8", "gb18030", "big5"
+TAIWAN, HONG_KONG = "cp950", "big5-hkscs"  # Big5 as Windows writes it, with a euro sign; with more characters, without
 UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)  # the first begins as UTF-16 does
 MARKS = {
     codecs.BOM_UTF8: UTF_8, codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be",
@@ -19,6 +22,7 @@ MARKS = {
 }  # fmt: skip
 WIDE = ("utf-16-le", "utf-16-be")
 LOOKED_AT = 10**6  # bytes at the beginning of a file that decide its encoding
+BIG5_LOOKED_AT = 10_000  # characters that decide between Big5 and GB18030
 CHUNK = 2**20  # bytes of UTF-16 that are transcoded at a time
 # a character of two or four bytes, or the euro sign of Windows' GBK, which Excel writes and Python's codecs do not know
 EURO = re.compile(rb"([\x81-\xfe](?:[\x30-\x39][\x81-\xfe][\x30-\x39]|[\x40-\x7e\x80-\xfe]))|\x80")
@@ -27,8 +31,8 @@ EURO = re.compile(rb"([\x81-\xfe](?:[\x30-\x39][\x81-\xfe][\x30-\x39]|[\x40-\x7e
 def encoding_of(file: str | BinaryIO) -> str:
     """The encoding of a file, by its byte order mark or else by a vote of its lines; UTF-8 for what is read only once.
 
-    Lines that are not ASCII and valid UTF-8 vote for it, lines that are only valid GB18030 for that. ValueError for
-    UTF-32, which would be taken for UTF-16.
+    Lines that are not ASCII and valid UTF-8 vote for it, lines that are only valid GB18030 for that. Almost all Big5 is
+    valid GB18030, so these lines are also looked at as Big5. ValueError for UTF-32, which would be taken for UTF-16.
     """
     if not isinstance(file, str) or not os.path.isfile(file):
         return UTF_8  # a pipe: what is looked at would be gone
@@ -47,14 +51,29 @@ def vote(begin: bytes, whole: bool) -> str:
     *lines, last = begin.split(b"\n")
     ends = whole or bool(lines)
     lines += [last] if whole or not lines else []
-    votes = {UTF_8: 0, GB18030: 0}
+    votes: dict[str, list[bytes]] = {UTF_8: [], GB18030: []}
     for line in lines:
         if not line.isascii():
             for encoding in votes:  # UTF-8 first: most of it is valid GB18030 too
                 if is_valid(line, encoding, ends):
-                    votes[encoding] += 1
+                    votes[encoding].append(line)
                     break
-    return GB18030 if votes[GB18030] > votes[UTF_8] else UTF_8
+    if len(votes[GB18030]) <= len(votes[UTF_8]):
+        return UTF_8
+    return BIG5 if is_big5([line for line in votes[GB18030] if is_valid(line, HONG_KONG, ends)]) else GB18030
+
+
+def is_big5(lines: Iterable[bytes]) -> bool:
+    """Whether lines that are valid Big5 and GB18030 hold more common characters if they are read as Big5.
+
+    Both standards put the common characters together: Big5 those whose first byte is A4 to C6, GB18030 those whose
+    first byte is B0 to D7 and whose second is A1 or more.
+    """
+    pairs = (found[1] for line in lines for found in EURO.finditer(line) if found[1])
+    ahead = 0
+    for first, second, *_ in islice(pairs, BIG5_LOOKED_AT):
+        ahead += (0xA4 <= first <= 0xC6) - (0xB0 <= first <= 0xD7 and second >= 0xA1)
+    return ahead > 0
 
 
 def is_valid(line: bytes, encoding: str, ends: bool = True) -> bool:
@@ -69,7 +88,11 @@ def is_valid(line: bytes, encoding: str, ends: bool = True) -> bool:
 def decoded(raw: bytes, encoding: str) -> str:
     """The text of bytes that `lines_from` gave; else a ValueError that names the encoding they are likely to have."""
     try:
-        return raw.decode(UTF_8) if encoding != GB18030 else with_euros(raw)
+        if encoding == GB18030:
+            return with_euros(raw)
+        if encoding == BIG5:
+            return raw.decode(TAIWAN if is_valid(raw, TAIWAN) else HONG_KONG)
+        return raw.decode(UTF_8)
     except UnicodeDecodeError as error:
         if encoding in WIDE:
             raise ValueError("half a character: this is no whole UTF-16, so the file is damaged here") from error
@@ -85,7 +108,7 @@ def likely(raw: bytes, encoding: str) -> str:
             return f"it is likely {other.upper()}, in a file that is read as {encoding.upper()}"
         if not begin_of(raw.rstrip(b"\r\n"), other).isascii():
             return f"it is likely {other.upper()}, cut inside its last character"
-    return "it is neither UTF-8 nor GB18030: save the file as UTF-8"
+    return f"it is neither UTF-8 nor GB18030{' nor Big5' if encoding == BIG5 else ''}: save the file as UTF-8"
 
 
 def begin_of(raw: bytes, encoding: str) -> str:

@@ -1,6 +1,7 @@
 """Write results as JSONL, CSV or Parquet, and files that appear under their names only when they are whole."""
 
 import csv
+import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,27 @@ def whole_file(file: Path, folder: Path) -> Iterator[BinaryIO]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what `whole_file` left beside `file` in processes that were killed; processes that still run keep theirs.
+
+    Only where a process can be asked whether it runs: not on Windows, where asking would end it.
+    """
+    for left in file.parent.glob(f"{glob.escape(file.name)}.*.tmp"):
+        number = left.name[len(file.name) + 1 : -len(".tmp")]
+        if os.name == "posix" and number.isdecimal() and not is_running(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
 
 
 class JsonLinesFile:
@@ -91,7 +113,10 @@ class ParquetFile:
 
 
 class CsvFile:
-    """Writes results as CSV that Excel reads: number, id, text, best label, its score, each label's score, error."""
+    """Writes results as CSV that Excel reads: number, id, text, best label, its score, each label's score, error.
+
+    A label that was not scored, because another group of labels was better, has an empty cell.
+    """
 
     def __init__(self, target: BinaryIO, key: str, labels: Sequence[str], with_id: bool) -> None:
         self.key, self.labels, self.with_id = key, labels, with_id
@@ -122,7 +147,7 @@ class CsvFile:
             return
         scores = dict(zip(result["labels"], result["scores"]))
         best = [result["sequence"], result["labels"][0], result["scores"][0]]
-        self.writer.writerow([*begin, *best, *(scores[label] for label in self.labels), ""])
+        self.writer.writerow([*begin, *best, *(scores.get(label, "") for label in self.labels), ""])
 
     def flush(self) -> None:
         """Do nothing: the file appears when it is whole."""

@@ -130,26 +130,31 @@ def is_per_text(labels: object) -> bool:
     )
 
 
-def check_labels(labels: object) -> list[str]:
-    """Return the labels as a list of strings; a string is split at `,` and `，`. Empty or repeated ones are errors."""
+def check_labels(
+    labels: object, several: str = "candidate_labels", each: str = "label", wanted: str = "a list or a string"
+) -> list[str]:
+    """Return the labels as a list of strings; a string is split at `,` and `，`. Empty or repeated ones are errors.
+
+    `several`, `each` and `wanted` are what errors call the list, a label in it, and what should be given.
+    """
     if isinstance(labels, str):
         labels = [label.strip() for label in re.split("[,，]", labels) if label.strip()]
-    several = as_list("candidate_labels", labels, "a list or a string")
-    if not several:
-        raise ValueError("candidate_labels is empty: give at least one label")
+    given = as_list(several, labels, wanted)
+    if not given:
+        raise ValueError(f"{several} is empty: give at least one label")
     first: dict[str, str] = {}  # {label without white space and invisible characters: label as given}
-    for position, label in enumerate(several):
+    for position, label in enumerate(given):
         if not isinstance(label, str):
-            raise TypeError(f"label {position} is {label!r}, a {type(label).__name__}: labels are strings")
+            raise TypeError(f"{each} {position} is {label!r}, a {type(label).__name__}: labels are strings")
         seen = "".join(visible(label).split())
         if not seen:
-            raise ValueError(f"label {position} is empty ({label!r}): leave it out")
-        check_characters(f"label {position}", label)
+            raise ValueError(f"{each} {position} is empty ({label!r}): leave it out")
+        check_characters(f"{each} {position}", label)
         if seen in first:
             twice = label if label == first[seen] else f"{first[seen]!r} and {label!r}, which are the same,"
-            raise ValueError(f"candidate_labels holds {twice} more than once: give each label once")
+            raise ValueError(f"{several} holds {twice} more than once: give each label once")
         first[seen] = label
-    return [str(label) for label in several]
+    return [str(label) for label in given]
 
 
 def read_labels(labels: object) -> tuple[list[str], list[str], list | None]:

@@ -9,7 +9,11 @@ Size = int | str  # bytes, or a string with a unit: "300MB"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Attention = Literal["sdpa", "eager", "sliding"]
 LongTexts = Literal["cut", "max", "mean"]
-Labels = str | Sequence[str] | Mapping[Hashable, str] | Sequence[str | Sequence[str]] | Iterator[str | Sequence[str]]
+LabelGroups = Mapping[str, Sequence[str]]  # {group: its labels}
+Labels = (
+    str | Sequence[str] | Mapping[Hashable, str] | LabelGroups
+    | Sequence[str | Sequence[str] | Mapping] | Iterator[str | Sequence[str] | Mapping]
+)  # fmt: skip
 Tokens = tuple[int, ...]  # token ids
 Groups = Sequence[tuple[int, int]]  # (pairs, length in tokens) of each run of consecutive pairs of the same length
 
@@ -27,6 +31,9 @@ class Result(TypedDict):
     ids: NotRequired[list[Hashable]]  # keys of a mapping of labels, in the order of `labels`
     scores_by_label: NotRequired[dict[Hashable, float]]  # by these keys
     rejected: NotRequired[bool]  # whether it is none of the labels, if `reject` was given
+    group: NotRequired[str]  # the best group, if labels were given in groups; `labels` are those of this group
+    group_scores: NotRequired[dict[str, float]]  # of all groups, best first
+    left_out: NotRequired[list[str]]  # labels of the other groups, which have no score
 
 
 class Failure(TypedDict):

@@ -4,6 +4,7 @@ This module runs without torch: an Engine takes a Batch and returns its logits.
 """
 
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+LOWERING = threading.Lock()  # one for all budgets: a lock within one could not be carried to another process
 LONG_WORD = 128  # characters; BERT's tokenizer turns words of more than 100 characters into [UNK]
 
 # ----------------------------------------------------------------------------------------------------------- tokenizer
@@ -330,10 +332,8 @@ def run(
         if found is not None:
             for batch, part in zip(block, found):
                 rows[batch] = part
-        elif len(block) > 1:
-            budget.block = sum(pairs.lengths[number] for batch in block for number in batch) // 2
-        elif len(block[0]) > 1:
-            budget.max_tokens = min(budget.max_tokens, sum(pairs.lengths[number] for number in block[0]) // 2)
+        elif len(block) > 1 or len(block[0]) > 1:
+            lower(budget, block, pairs.lengths)
         else:
             (number,) = block[0]
             errors[number] = MemoryError(
@@ -345,6 +345,16 @@ def run(
         else:
             progress(sum(map(len, block)))
     return rows, errors
+
+
+def lower(budget, block, lengths):
+    """Lower the budget to half of a block, or of its only batch, that did not fit. If another thread has lowered it
+    below that already, it stays: threads that fail together lower it once."""
+    limit = "block" if len(block) > 1 else "max_tokens"
+    tokens = sum(lengths[number] for batch in block for number in batch)
+    with LOWERING:
+        if tokens <= getattr(budget, limit):
+            setattr(budget, limit, tokens // 2)
 
 
 def attempt(forward, block):

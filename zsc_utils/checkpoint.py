@@ -212,33 +212,48 @@ def folder_stamp(folder):
 
 def cached(key, build):
     """Return the folder of the cache entry `key`. `build(folder)` makes a new entry, which is moved into the cache only
-    when it is complete."""
-    entry = cache_folder() / key
-    if entry.is_dir():
-        return entry
-    with tempfile.TemporaryDirectory(prefix="building-", dir=cache_folder()) as scratch:
+    when it is complete. Both are in one folder, so a cache that is a link to another disk works."""
+    folder = cache_folder()
+    entry = folder / key
+    with writing(folder):
+        if entry.is_dir():
+            return entry
+        building = tempfile.TemporaryDirectory(prefix="building-", dir=folder)
+    with building as scratch:
         try:
             build(Path(scratch) / "entry")
         except (OSError, SafetensorError) as error:
             if not is_full(error):
                 raise
-            raise CheckpointError(f"no room for {key} in the cache {cache_folder()} ({error}); {ROOM}") from error
-        try:
-            os.rename(Path(scratch) / "entry", entry)
-        except OSError:
-            if not entry.is_dir():  # otherwise another process has just made the same entry
-                raise
+            raise CheckpointError(f"no room for {key} in the cache {folder} ({error}); {ROOM}") from error
+        with writing(folder):
+            try:
+                os.rename(Path(scratch) / "entry", entry)
+            except OSError:
+                if not entry.is_dir():  # otherwise another process has just made the same entry
+                    raise
     return entry
 
 
 def cache_folder():
     """Return the cache folder, created if needed. It holds converted checkpoints and temporary data."""
-    folder = Path(platformdirs.user_cache_dir("zsc_utils")) / CACHE_VERSION
     try:
+        folder = Path(platformdirs.user_cache_dir("zsc_utils")) / CACHE_VERSION
+    except RuntimeError as error:
+        raise CheckpointError(f"no home folder, so no cache ({error}); set XDG_CACHE_HOME to a folder") from error
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"the cache {folder} cannot be written ({error}); set XDG_CACHE_HOME") from error
     return folder
+
+
+@contextmanager
+def writing(folder):
+    """Turn an error of the system into a CheckpointError that says what to do about the cache `folder`."""
+    try:
+        yield
+    except OSError as error:
+        way = ROOM if is_full(error) else "set XDG_CACHE_HOME to a folder of yours"
+        raise CheckpointError(f"the cache {folder} cannot be written ({error}); {way}") from error
 
 
 def is_full(error):

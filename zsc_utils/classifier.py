@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from zsc_utils._exports import is_export
+from zsc_utils._groups import LabelSet, check_groups, in_two_passes, is_grouped
 from zsc_utils._text import (
     DEFAULT_TEMPLATE,
     Row,
@@ -40,17 +42,6 @@ LONG_TEXTS = {"cut": None, "max": np.max, "mean": np.mean}  # how the scores of 
 # limits of a block, whose pairs are sorted into batches together: pairs, texts, and texts that are read in windows
 BLOCK_PAIRS, BLOCK_TEXTS, BLOCK_LONG_TEXTS = 512, 64, 8
 LABELS_EACH = 16  # assumed labels per text, if each text has its own labels
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """Checked labels and their hypotheses in the same order; `longest` is the longest hypothesis in tokens. `ids` are
-    the keys of labels that were given as a mapping."""
-
-    labels: tuple
-    hypotheses: tuple
-    longest: int
-    ids: tuple | None = None
 
 
 @dataclass
@@ -173,6 +164,10 @@ class ZeroShotClassifier:
         ids that are no strings. A result then has "ids" and "scores_by_label" {key: score} too. With `reject`, a result
         has "rejected": whether the best label's entailment is under that share of the model's three classes.
 
+        A mapping {group: list of labels} scores the groups first, without `multi_label`, then only the labels of the
+        best group, as if there were no others. This takes fewer pairs, but a wrong group cannot be put right. A result
+        then has "group", "group_scores" {group: score} and "left_out", the labels of the other groups.
+
         `batch_size`, `truncation` and `num_workers` are arguments of the pipeline of transformers. They are accepted
         and change no score: batches are made by their number of tokens.
 
@@ -191,7 +186,7 @@ class ZeroShotClassifier:
         texts = check_texts([sequences] if isinstance(sequences, str) else sequences)
         asked = list(zip(texts, self.label_sets(candidate_labels, len(texts), hypothesis_template, window)))
         rows = [Row(number, text, labels=labels) for number, (text, labels) in enumerate(dict.fromkeys(asked))]
-        most = max((len(row.labels.labels) for row in rows), default=1)
+        most = max((row.labels.most for row in rows), default=1)
         results: dict[tuple, Result] = {}
         for row, answer in self.in_blocks(rows, most, reading, bar(progress, len(rows))):
             results[row.text, row.labels] = result_of(answer)
@@ -237,7 +232,8 @@ class ZeroShotClassifier:
             rows, shared = rows_with_labels(sequences, iter(candidate_labels)), None
         else:
             rows, shared = (Row(number, text) for number, text in enumerate(sequences)), candidate_labels
-            read_labels(shared)
+            if not is_grouped(shared):  # groups are checked by `answers`
+                read_labels(shared)
         shown = progress and (length_hint(sequences) or True)
         return self.answers(rows, shared, template, multi_label, progress=shown, **options)
 
@@ -266,7 +262,7 @@ class ZeroShotClassifier:
         shared = None if candidate_labels is None else self.label_set(candidate_labels, hypothesis_template, window)
         shown = bar(progress, length_hint(rows) if progress is True else progress)
         checked = (self.checked(row, shared, hypothesis_template, window) for row in rows)
-        return self.in_blocks(checked, len(shared.labels) if shared else LABELS_EACH, reading, shown, start)
+        return self.in_blocks(checked, shared.most if shared else LABELS_EACH, reading, shown, start)
 
     def label_sets(self, labels, count, template, window=None):
         """Return a list with one LabelSet for each of `count` texts; raise for invalid labels."""
@@ -280,6 +276,10 @@ class ZeroShotClassifier:
 
     def label_set(self, labels, template, window=None):
         """Return the LabelSet of the given labels; raise if they are invalid or leave no room for a text."""
+        if is_grouped(labels):
+            groups = check_groups(labels)
+            within = tuple(self.label_set(own, template, window) for own in groups.values())
+            return replace(self.label_set(list(groups), template, window), within=within)
         labels, words, ids = read_labels(labels)
         hypotheses = fill(template, words)
         tokenizer = self.engine.tokenizer
@@ -315,25 +315,27 @@ class ZeroShotClassifier:
             most, done = BLOCK_TEXTS if reading.long_texts == "cut" else BLOCK_LONG_TEXTS, 0
             for block in blocks(rows, max(1, min(most, BLOCK_PAIRS // label_count))):
                 if done + len(block) > start:
-                    answers = zip(block, self.block_answers(block, reading, shown))
+                    answers = zip(block, in_two_passes(block, partial(self.scored, reading=reading, shown=shown)))
                     yield from islice(answers, max(0, start - done), None)
                 done += len(block)
                 shown.update(done - shown.n)
 
-    def block_answers(self, block, reading, shown):
-        """Return the result or the error of each row, in order."""
+    def scored(self, block, choosing, *, reading, shown):
+        """Return the result or the error of each row, in order. `choosing`: the labels are groups to choose from."""
         own = [[] if row.error else self.pairs(row, reading) for row in block]
-        logits, errors, cut = self.rows([pair for pairs in own for pair in pairs], shown, len(block))
+        pairs = [pair for pairs in own for pair in pairs]
+        logits, errors, cut = self.rows(pairs, shown, 0 if choosing else len(block))
         if cut and not reading.told:
             reading.told = True
             warnings.warn(
-                f"{cut} is cut, and others as long: long_texts='max' or 'mean' reads them whole", stacklevel=4
+                f"{cut} is cut, and others as long: long_texts='max' or 'mean' reads them whole", stacklevel=5
             )
+        how = replace(reading, multi_label=False, reject=None) if choosing else reading
         every, answers = iter(range(len(logits))), []
         for row, pairs in zip(block, own):
             numbers = list(islice(every, len(pairs)))
             error = row.error or next((errors[number] for number in numbers if number in errors), None)
-            answers.append(error or self.result(logits[numbers], row, reading))
+            answers.append(error or self.result(logits[numbers], row, how))
         return answers
 
     def pairs(self, row, reading):

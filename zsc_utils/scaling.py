@@ -78,7 +78,7 @@ def classify_dataset(
     """Classify every row of JSONL, CSV or Parquet files in several processes, on one machine or a cluster: a Done.
 
     `source` is a file, a folder, a glob, or a list of these; `text` names the column of texts. JSONL and CSV are UTF-8,
-    GB18030 or UTF-16 with a byte order mark; a warning names a file that is not UTF-8. The folder `output` gets
+    GB18030, Big5, or UTF-16 with a byte order mark; a warning names a file that is not UTF-8. The folder `output` gets
     a file for each part, in `format` "jsonl" or "parquet". A row is {"position", "sequence", "labels", "scores"}, and
     "id" if the input has one; `position` counts from 0 over the whole input. Rows without a result go to
     _bad_rows.jsonl, with position, file, row in the file (from 1) and reason. After an interruption, the same call

@@ -59,6 +59,7 @@ class TorchEngine:
         self.checkpoint = planning.realise(self.plan, source)
         self.budget = TokenBudget(self.plan.setting.max_tokens, self.plan.setting.block)
         self.chunk = self.plan.setting.chunk
+        trim_heap()  # what reading took and no longer needs; of `mini` in fp32 some 20 MB, more after others were freed
 
     @property
     def tokenizer(self) -> PairTokenizer:

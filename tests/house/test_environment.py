@@ -27,19 +27,9 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    [
-        "_container",
-        "_encodings",
-        "_exports",
-        "_process",
-        "_products",
-        "_sizes",
-        "_text",
-        "_weights",
-        "onnx_graphs",
-        "plots",
-    ],
-    ["_bert", "_tensors", "batching", "onnx_plan", "records"],
+    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_text", "_weights"],
+    ["onnx_graphs", "plots"],
+    ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
     ["_labelled", "_results", "memory", "onnx_engine"],
     ["_int8"],
     ["formats"],
@@ -55,8 +45,8 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_container _encodings _exports _process _results _text _types _sizes batching classifier onnx_engine onnx_graphs "
-    "onnx_plan records __main__".split()
+    "_container _encodings _exports _groups _process _results _text _types _sizes batching classifier onnx_engine "
+    "onnx_graphs onnx_plan records __main__".split()
 )
 
 

@@ -442,3 +442,54 @@ def test_scaling_tells_the_encoding(file, tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "through_ray", lambda *_: (report for report in ()))
     with pytest.warns(UserWarning, match="a.csv is read as GB18030"):
         scaling.classify_dataset(source, LABELS, output=tmp_path / "out", checkpoint=ORACLE, progress=False)
+
+
+# ------------------------------------------------------------------------------------------------------ files of labels
+
+
+GROUPS = {"体育": ["足球", "网球"], "经济": ["股票", "房价", "利率"]}
+
+
+@pytest.mark.parametrize("labels", [["财经", "体育"], {"财经": "银行和利率", "体育": "球赛"}, GROUPS])
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-8 with a mark"])
+def test_labels_come_from_a_json_file(classify, small, file, tmp_path, labels, encoding):
+    given = file("labels.json", json.dumps(labels, ensure_ascii=False), encoding)
+    source, output = file("a.txt", "\n".join(TEXTS)), tmp_path / "out.jsonl"
+    status, found, _ = classify(source, "--labels", given, "--output", output)
+    assert status == 0
+    found = parsed(output.read_bytes())
+    assert [{key: value for key, value in result.items() if key != "line"} for result in found] == small(TEXTS, labels)
+    output.write_bytes(b"".join(output.read_bytes().splitlines(keepends=True)[:1]))
+    assert classify(source, "--labels", given, "--output", output, "--resume")[0] == 0
+    assert parsed(output.read_bytes()) == found
+    other = file("other.json", json.dumps({"体育": ["足球"], "经济": ["股票"]}, ensure_ascii=False))
+    assert classify(source, "--labels", other, "--output", output, "--resume")[0] == 2
+
+
+def test_a_table_has_empty_cells_for_labels_of_other_groups(classify, small, file, tmp_path):
+    given = file("labels.json", json.dumps(GROUPS))
+    for kind in ("csv", "parquet"):
+        assert (
+            classify(file("a.txt", "\n".join(TEXTS)), "--labels", given, "--output", tmp_path / f"out.{kind}")[0] == 0
+        )
+    wanted = small(TEXTS, GROUPS)
+    for row, result in zip(rows_of(tmp_path / "out.csv"), wanted, strict=True):
+        assert {label: float(row[label]) for label in result["labels"]} == dict(zip(result["labels"], result["scores"]))
+        assert [row[label] for label in result["left_out"]] == [""] * len(result["left_out"])
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [row["labels"] for row in rows] == [result["labels"] for result in wanted]
+
+
+@pytest.mark.parametrize("content, told", [
+    ("", "holds no labels as JSON"), ("7", "holds 7: a list or an object is needed"),
+    ("[]", "candidate_labels is empty"),
+    ('{"体育": ["足球"], "体育": ["网球"]}', "'体育' is there twice"), ('{"体育": []}', "group '体育' is empty"),
+    ("[" * 100_000, "holds no labels as JSON"), ('[["a", "b"]]', "label 0 is ['a', 'b']"), (None, "No such file"),
+    ("财经".encode("gb18030"), "holds no labels as JSON in UTF-8"), ('["a\\ud83d"]', "holds half a character"),
+])  # fmt: skip
+def test_a_file_that_holds_no_labels_is_told(classify, file, no_model, tmp_path, content, told):
+    given = tmp_path / "labels.json"
+    if content is not None:
+        given.write_bytes(content if isinstance(content, bytes) else content.encode())
+    status, _, lines = classify(file("a.txt", "央行"), "--labels", given)
+    assert status == 2 and told in lines[-1] and len(lines) == 1

@@ -5,6 +5,7 @@ import gc
 import math
 import re
 import resource
+import threading
 import weakref
 from collections import Counter
 
@@ -363,6 +364,49 @@ def test_a_lowered_budget_holds_for_what_comes_later():
     forward = Forward()
     run(pairs, 2, budget, forward)
     assert budget.max_tokens == 200 and [len(batch) for batch in forward.asked] == [4, 4]
+
+
+@pytest.mark.parametrize("sizes", [[8, 8], [7, 8], [8, 7], [5, 8]])
+@pytest.mark.parametrize("limit", ["max_tokens", "block"])
+def test_threads_that_run_out_of_memory_together_lower_the_budget_once(sizes, limit):
+    """Batches, or blocks of batches, of so many pairs of 100 tokens; the limit is 800, and memory is there for 400."""
+    budget = TokenBudget(800) if limit == "max_tokens" else TokenBudget(100, 800)
+    together, left = threading.Barrier(2, timeout=60), []
+
+    def forward(block):
+        if sum(map(len, block)) > 4:
+            if len(seen.failed) == 0:
+                seen.failed.append(together.wait())
+            raise MemoryError
+        return [rows_of(batch) for batch in block]
+
+    seen = threading.local()
+
+    def work(size):
+        seen.failed = []
+        rows, errors = run(Lengths([100] * size), 2, budget, forward)
+        left.append(not errors and np.array_equal(rows, rows_of(range(size))))
+
+    threads = [threading.Thread(target=work, args=(size,)) for size in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert left == [True, True]
+    assert getattr(budget, limit) in {100 * size // 2 for size in sizes}  # not a quarter, nor more than before
+
+
+def test_a_thread_that_fails_late_does_not_raise_a_budget_that_another_has_lowered():
+    budget = TokenBudget(100, 800)
+
+    def forward(block):
+        if len(block) == 8:
+            budget.block = 200  # by another thread, while this one computes
+            raise MemoryError
+        return [rows_of(batch) for batch in block]
+
+    rows, errors = run(Lengths([100] * 8), 2, budget, forward)
+    assert budget.block == 200 and not errors and np.array_equal(rows, rows_of(range(8)))
 
 
 @pytest.mark.parametrize(

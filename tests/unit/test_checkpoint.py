@@ -92,6 +92,17 @@ def test_class_ids_follow_the_folder(oracle_copy):
     assert (ckpt.entailment_id, ckpt.contradiction_id) == (0, 2)
 
 
+@pytest.mark.parametrize("names, ids", [
+    ({"ENTAIL": 2, "NEUTRAL": 1, "CONTR": 0}, (2, 0)), ({"Entailment": 0, "Neutral": 1, "Contradiction": 2}, (0, 2)),
+    ({"ENTAIL": 0, "NON-ENTAIL": 1}, (0, 1)), ({"not_entailment": 0, "entailment": 1}, (1, 0)),
+])  # fmt: skip
+def test_class_names_in_any_spelling_of_the_pipeline(oracle_copy, names, ids):
+    """transformers' pipeline looks for what begins with entail, in small letters; it needs no contradiction."""
+    (oracle_copy / "label_mapping.json").write_text(json.dumps(names))
+    ckpt = zsc.load(oracle_copy)
+    assert (ckpt.entailment_id, ckpt.contradiction_id) == ids
+
+
 def test_number_of_classes_comes_from_the_classifier(oracle_copy):
     file = oracle_copy / "pytorch_model.bin"
     stored = torch.load(file, weights_only=True)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from zsc_utils import _encodings, records
+from zsc_utils import _encodings, records, samples
 from zsc_utils.records import Part, Row
 
 TEXTS = ["央行下调利率", "国足客场取胜", "去看海", "新款手机开售", "A股收涨", "大雨将至", "他说：“好”"]
@@ -249,6 +249,59 @@ def test_each_encoding_is_found_and_read_however_a_file_is_cut(written, encoding
 def test_lines_of_text_are_those_of_the_file(written, encoding):
     file = written("a.txt", in_encoding("\n".join(RARE), encoding))
     assert rows_of(file) == [Row(n, text, where="of this line") for n, text in enumerate(RARE, 1)]
+
+
+TRADITIONAL = [
+    "央行宣佈調降利率，房貸族鬆一口氣",
+    "許功蓋談體育教育",
+    "開餐廳",
+    "這支手機的電池很耐用",
+    "雨",
+    "嘅啲",
+    "€ 100",
+]
+SIMPLIFIED = ["央行宣布下调利率，房贷将减少", "国足客场取胜", "开餐厅", "这款手机的电池很耐用", "雨", "丂", "€ 100"]
+
+
+def as_big5(content):
+    """As Windows writes it; the two characters of Hong Kong in Hong Kong's."""
+    return b"".join(x.encode("big5-hkscs" if x in "嘅啲" else "cp950") for x in content)
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+@pytest.mark.parametrize("rows", [1, 100])
+def test_big5_is_found_and_read_however_a_file_is_cut(written, kind, rows):
+    """Second bytes of its characters are those of a backslash, a bar, a brace: in 功, 育, 蓋."""
+    content = {
+        "txt": "\n".join(TRADITIONAL), "csv": as_csv([["text"], *([text] for text in TRADITIONAL)]),
+        "jsonl": "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in TRADITIONAL),
+    }[kind]  # fmt: skip
+    file = written(f"a.{kind}", as_big5(content))
+    assert [row.text for row in rows_of(file, rows=rows)] == TRADITIONAL
+    assert _encodings.encoding_of(str(file)) == "big5"
+
+
+@pytest.mark.parametrize("texts", [TRADITIONAL, SIMPLIFIED, *([text] for text in [*TRADITIONAL[:5], *SIMPLIFIED[:5]])])
+@pytest.mark.parametrize("codec", ["utf-8", "gb18030", "big5"])
+def test_big5_and_gb18030_are_told_apart_by_what_is_common(written, texts, codec):
+    try:
+        content = as_big5("\n".join(texts)) if codec == "big5" else "\n".join(texts).encode(codec)
+    except UnicodeEncodeError:
+        return  # Big5 has no simplified characters
+    assert _encodings.encoding_of(str(written("a.txt", content))) == codec
+
+
+def test_the_committed_texts_are_no_big5_one_by_one():
+    for name in samples.TEST_SETS:
+        for record in samples.test_set(name):
+            assert _encodings.vote(record["text"].encode("gb18030"), whole=True) == "gb18030"
+
+
+def test_a_broken_line_of_big5_is_one_bad_line(written):
+    lines = [as_big5(text) for text in (TRADITIONAL[0], "體", TRADITIONAL[2])]
+    lines[1] = lines[1][:1] + b"\xff"
+    first, bad, last = rows_of(written("a.txt", b"\n".join(lines)))
+    assert (first.text, last.text) == (TRADITIONAL[0], TRADITIONAL[2]) and "nor GB18030 nor Big5" in str(bad.error)
 
 
 utf_8, gbk, broken = "去看海".encode(), "去看海".encode("gbk"), b"\xe5\x8e\xff"

@@ -261,12 +261,19 @@ def test_what_the_pipeline_of_transformers_promises(mini):
     classify = zsc.ZeroShotClassifier(mini)
     question = "Who are you voting for in 2020?"
     one = classify(question, candidate_labels="politics")
+    for asked in (["politics"], ("politics",)):
+        assert same([classify(question, asked)], [one]) and same([classify(question, candidate_labels=asked)], [one])
     assert set(one) == {"sequence", "labels", "scores"} and one["labels"] == ["politics"] and len(one["scores"]) == 1
     both = classify(question, candidate_labels="politics, public health")
     assert sorted(both["labels"]) == ["politics", "public health"] and sum(both["scores"]) == pytest.approx(1)
     assert same([both], [classify(question, candidate_labels=["politics", "public health"])])
     assert classify(question, "politics", hypothesis_template="This text is about {}")["labels"] == ["politics"]
     assert [len(classify(["I am happy"] * n, ["positive", "negative"])) for n in (1, 2)] == [1, 2]
+    found = classify(["I am happy", "I am sad"], "positive, negative", hypothesis_template="This text is about {}")
+    assert same(
+        found,
+        [classify(text, ["positive", "negative"], "This text is about {}") for text in ("I am happy", "I am sad")],
+    )
     for error, asked in [
         (ValueError, ("", "politics")), (TypeError, (None, "politics")), (ValueError, (question, "")),
         (TypeError, (question, None)), (ValueError, (question, "politics", "Not formatting template")),
