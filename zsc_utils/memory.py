@@ -327,10 +327,11 @@ def largest_block(s, first_only=False):
     blocks = sliding_blocks(s.length, s.hypothesis, s.window)
     found = []
     for block in blocks[:1] if first_only else blocks:
-        rows, keys = block.stop - block.start, block.high - block.low + (block.low > 0)
+        cut_off = bool(block.low)  # then the first token's key is copied in front of the others
+        rows, keys = block.stop - block.start, block.high - block.low + cut_off
         found.append(
             {
-                "keys and values, copied": 2 * keys * width * item * (block.low > 0),
+                "keys and values, copied": 2 * keys * width * item * cut_off,
                 "band": rows * keys * block.banded,
                 "band as numbers": rows * keys * item * block.banded,
                 "block's output": rows * width * item,
