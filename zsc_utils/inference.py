@@ -193,7 +193,7 @@ def predict(
     `hypothesis`: its tokens, for sliding attention. `ask`: whether to measure the workspace of products in 8 and 16
     bits (memory.workspace) or leave it out; in fp32 with MKL there is none. Raises ValueError as memory.predict does.
     """
-    if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP_TOKENS:
+    if not groups or type(chunk) is not int or chunk < STEP_TOKENS or chunk % STEP_TOKENS:
         raise ValueError(
             f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP_TOKENS}"
         )

@@ -388,13 +388,11 @@ def feed_forward_moments(s):
     u, f = s.hidden // chunks, s.intermediate // chunks
     h, wide, rows = s.config.hidden_size, s.config.intermediate_size, s.batch * s.length // chunks
     widening, narrowing = s.workspace(rows, h, wide), s.workspace(rows, wide, h)
-    yield Moment("feed-forward", "widened", held | {"widened": f} | widening)
     if s.chunk:  # transformers collects the finished chunks, then joins them
-        held_to_join = held | {"chunks done": chunks * u, "joined": s.hidden}
+        yield Moment("feed-forward", "chunks joined", held | {"chunks done": chunks * u, "joined": s.hidden})
         held = held | {"chunks done": (chunks - 1) * u}
-        copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not contiguous, so it is copied
-        yield Moment("feed-forward", "chunk widened", held | {"chunk, copied": copy, "widened": f} | widening)
-        yield Moment("feed-forward", "chunks joined", held_to_join)
+    copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not contiguous, so it is copied
+    yield Moment("feed-forward", "widened", held | {"chunk, copied": copy, "widened": f} | widening)
     yield Moment("feed-forward", "after GELU", held | {"widened": f, "after GELU": f})
     end = {"after GELU": f, "dense": u}
     yield Moment("feed-forward", "narrowed", held | end | narrowing)
@@ -423,5 +421,6 @@ def head_moments(s):
     h = s.config.hidden_size
     yield Moment("pooler and head", "pooling", states | {"dense": pooled} | s.workspace(s.batch, h, h))
     yield Moment("pooler and head", "pooled", states | {"dense": pooled, "tanh": pooled})
-    logits = {"pooled": pooled, "logits": s.batch * s.config.num_labels * s.item}
-    yield Moment("pooler and head", "classified", states | logits | s.workspace(s.batch, h, s.config.num_labels))
+    # BertModel.forward has returned and let go of the embeddings' output and the mask
+    logits = {"last hidden state": s.hidden, "pooled": pooled, "logits": s.batch * s.config.num_labels * s.item}
+    yield Moment("pooler and head", "classified", logits | s.workspace(s.batch, h, s.config.num_labels))

@@ -277,6 +277,15 @@ def test_what_cannot_be_predicted_is_refused(groups, options, words):
         inference.predict(model_of(**ONE_LAYER).config, groups, **options)
 
 
+def test_a_hypothesis_has_eight_tokens_unless_given():
+    slides = dict(attention="sliding", threads=1)
+    given, own, other = (
+        inference.predict(model_of(**TWO_LAYERS).config, [(1, 500)], **slides, **options).phases["attention"]
+        for options in (dict(hypothesis=8), {}, dict(hypothesis=300))
+    )
+    assert given == own != other
+
+
 def test_another_activation_is_not_predicted():
     with pytest.raises(ValueError, match="activation 'gelu_new'"):
         inference.predict(model_of(**ONE_LAYER, activation="gelu_new").config, [(1, 5)])

@@ -155,6 +155,43 @@ def test_torch_is_asked_in_16_bits_only_and_only_if_it_may_be(dtype, ask, asked,
         assert (sum(tensors.values()) >= 10**9) == asked
 
 
+@pytest.mark.parametrize(
+    "batch, chunk, overwrites, rows, beside",
+    [  # in numbers; 32 is the hidden size, and 20 tokens a text
+        (1, 0, False, 20, 3 * 20 * 32),  # the embeddings' output, the layer's input, attention's output
+        (1, 10, False, 10, 3 * 20 * 32 + 10 * 32),  # and a chunk that is done
+        (2, 10, False, 20, 3 * 40 * 32 + 2 * 20 * 32),  # and a copy of the chunk
+        (2, 20, False, 40, 3 * 40 * 32),
+        (2, 35, True, 35, 2 * 40 * 32),
+        (2, 35, True, 5, 2 * 40 * 32),  # the chunk that is left over
+        (2, 80, True, 40, 2 * 40 * 32),
+    ],
+)
+def test_a_workspace_comes_on_top_of_what_is_alive_beside_its_product(
+    batch, chunk, overwrites, rows, beside, monkeypatch
+):
+    config = model_of(2, 2, 16, 4, "sdpa", None).config
+    if overwrites:
+        config.feed_forward_tokens = chunk
+    copied = 20 * 32 if (batch, chunk) == (2, 10) else 0  # not alive any more when the second product begins
+    for product, kept in {(32, 136): beside + rows * 136, (136, 32): beside - copied + rows * (136 + 32)}.items():
+        monkeypatch.setattr(memory, "workspace", lambda *given, own=(rows, *product): 10**9 * (given[2:] == own))
+        assert memory.predict(config, batch, 20, ffn_chunk=chunk).peak_activations == 10**9 + 4 * kept
+
+
+def test_more_classes_than_hidden_numbers_are_predicted_to_the_byte():
+    shape = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    model = toy_bert(vocab_size=50, num_labels=99, **shape)
+    assert memory.predict(model.config, 5, 3).phases == measured_phases(model, inputs_of(5, 3, False))
+
+
+def test_scratch_in_16_bits_has_a_second_block_of_scores():
+    config = model_of(1, 2, 16, 1, "sdpa", None).config
+    half, full = (memory.checked_shape(config, 2, 256, "sdpa", False, 0, dtype, 3, ask=False)
+                  for dtype in (torch.bfloat16, torch.float32))  # fmt: skip
+    assert memory.flash_scratch(half, 256, 256) - memory.flash_scratch(full, 256, 256) == 3 * 2 * 64 * 256
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_base_shape_is_predicted_to_the_byte(attention, padded):
