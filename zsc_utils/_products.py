@@ -18,7 +18,7 @@ from torch.nn import functional
 PACKED, PLAIN, WIDENED = "packed", "plain", "widened"
 RANGES = (127, 63)  # largest activations that are tested: 8 bits, then 7 bits, which cannot overflow
 ROWS, WIDTH = 256, 768  # sizes of the tested products: a chunk of tokens, and StructBERT-base's hidden size
-CHUNKS = 16  # about the products per packing of a streamed layer: 4,096 tokens (plan.STREAMED) in chunks of ROWS
+STREAMED_TOKENS = 3072  # tokens of a block, which go through a streamed layer together and so share one packing
 TURNS = 7
 TOO_SLOW = 1.6  # times fp32's time: a slower engine is not used; known engines take under 1.2, or over 2.4
 HOPELESS = 10  # if a product takes more than this many times fp32's time, no more turns are measured
@@ -66,20 +66,21 @@ def int8_engine(streamed: bool = False) -> str:
     block of tokens, and "packed" would pack them each time. If the other is over MUCH times as fast, it is returned.
     """
     preferred = (PLAIN, PACKED) if streamed else (PACKED, PLAIN)
-    usable = [engine for engine in preferred if is_usable(engine)]
+    usable = [engine for engine in preferred if is_usable(engine, streamed)]
     if len(usable) == 2 and engine_time(usable[0], streamed) > MUCH * engine_time(usable[1], streamed):
         usable.reverse()
     return usable[0] if usable else WIDENED
 
 
-def is_usable(engine: str) -> bool:
+def is_usable(engine: str, streamed: bool) -> bool:
     """Return whether an engine is exact up to activation_range() and takes at most TOO_SLOW times fp32's time."""
-    return right_range(engine) >= activation_range() and times_as_long(engine) <= TOO_SLOW
+    return right_range(engine) >= activation_range() and engine_time(engine, streamed) <= TOO_SLOW
 
 
 def engine_time(engine: str, streamed: bool) -> float:
-    """Return a product's time as a multiple of fp32's; if `streamed`, "packed" also counts 1 / CHUNKS of a packing."""
-    packing = times_as_long("packing") / CHUNKS if streamed and engine == PACKED else 0
+    """Return a product's time as a multiple of fp32's. If `streamed`, "packed" also counts its share of a packing:
+    the products of a block, each of ROWS tokens, share one."""
+    packing = times_as_long("packing") * ROWS / STREAMED_TOKENS if streamed and engine == PACKED else 0
     return times_as_long(engine) + packing
 
 

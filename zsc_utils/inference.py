@@ -14,7 +14,7 @@ that other modules can run the steps in another order, such as layer by layer ov
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import pad
@@ -193,7 +193,7 @@ def predict(
     `hypothesis`: its tokens, for sliding attention. `ask`: whether to measure the workspace of products in 8 and 16
     bits (memory.workspace) or leave it out; in fp32 with MKL there is none. Raises ValueError as memory.predict does.
     """
-    if not groups or isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1 or chunk % STEP_TOKENS:
+    if not groups or type(chunk) is not int or chunk < STEP_TOKENS or chunk % STEP_TOKENS:
         raise ValueError(
             f"groups {groups!r}, chunk {chunk!r}: give at least one group, and a multiple of {STEP_TOKENS}"
         )
@@ -262,7 +262,7 @@ class Sizes:
 def embedding_moments(size, tokens):
     """Yield the Moments of summing the embeddings and of their LayerNorm."""
     u = size.states(tokens)
-    rows = tokens * (size.config.hidden_size + 4) if size.int8 else 0
+    rows = tokens * size.config.hidden_size if size.int8 else 0
     yield Moment("embeddings", "summed", {"words": u, "token types": u, "int8 rows": rows, "type ids": 8 * tokens})
     yield Moment("embeddings", "normed", {"words": u, "LayerNorm": size.normed(tokens)})
 
@@ -299,7 +299,8 @@ def eager_moments(s, queries):
     yield "scores", {"scores": w} | scoring
     yield "scores scaled", {"scores": w, "scaled scores": w, "scale": 8 + s.item}
     yield "weighted", {"weights": w, "output": output} | weighting
-    yield "heads joined", {"weights": w, "output": output, "heads joined": output * (s.heads_move and queries > 1)}
+    if s.heads_move and queries > 1:
+        yield "heads joined", {"weights": w, "output": output, "heads joined": output}
 
 
 def feed_forward_moments(size, tokens):
@@ -319,8 +320,10 @@ def feed_forward_moments(size, tokens):
 
 
 def head_moments(size, first):
-    """Yield the Moments of the pooler over the pairs' first tokens. The classifier's logits are too few to count."""
-    hidden = size.config.hidden_size
+    """Yield the Moments of the pooler over the pairs' first tokens, and of the classifier, which is never in int8."""
+    hidden, states = size.config.hidden_size, size.states(first)
     pooling = {"dense": size.product(first, hidden, hidden)} | size.widened((hidden, hidden))
-    yield Moment("pooler and head", "pooling", {"first tokens": size.states(first)} | pooling)
-    yield Moment("pooler and head", "pooled", {"first tokens": 3 * size.states(first)})
+    yield Moment("pooler and head", "pooling", {"first tokens": states} | pooling)
+    yield Moment("pooler and head", "pooled", {"first tokens": states, "dense": states, "tanh": states})
+    logits = replace(size, int8=None).product(first, hidden, size.config.num_labels)
+    yield Moment("pooler and head", "classified", {"first tokens": states, "pooled": states, "logits": logits})

@@ -24,7 +24,7 @@ __all__ = [
 
 PHASES = ("embeddings", "attention", "feed-forward", "pooler and head")
 # Block sizes of torch's flash attention for CPUs: (least number of queries, queries per block), and keys per block
-QUERY_BLOCKS = ((768, 256), (192, 64), (0, 32))
+QUERY_BLOCKS = ((768, 256), (192, 64), (1, 32))
 KEY_BLOCK = 512
 
 
@@ -91,9 +91,9 @@ class Shape:
     chunk: int
     dtype: torch.dtype
     threads: int
-    window: int = 0  # sliding attention: tokens that a token sees to each side
-    hypothesis: int = 0  # sliding attention: tokens of the hypothesis, which see all tokens
-    ask: bool = True  # whether to measure torch's workspace with `_tensors.workspace`; if not, it is left out
+    window: int  # sliding attention: tokens that a token sees to each side
+    hypothesis: int  # sliding attention: tokens of the hypothesis, which see all tokens
+    ask: bool  # whether to measure attention's workspace in 16 bits; if not, it is computed as in fp32
 
     @property
     def item(self):
@@ -143,12 +143,11 @@ class Shape:
     @property
     def overwrites(self):
         """Whether layers overwrite their input, as those of attention.chunk_feed_forward do."""
-        return getattr(self.config, "feed_forward_tokens", 0) > 0
+        return hasattr(self.config, "feed_forward_tokens")
 
     def workspace(self, rows, wide, narrow):
         """Bytes that a linear layer's product takes besides its result, measured in torch, as a dict."""
-        asked = workspace(self.dtype, self.threads, rows, wide, narrow) if self.ask else 0
-        return {"workspace of the product (asked)": asked}
+        return {"workspace of the product (asked)": workspace(self.dtype, self.threads, rows, wide, narrow)}
 
     @property
     def heads_move(self):
@@ -212,21 +211,17 @@ def checked_shape(
     """Return the Shape. Raises ValueError that names the wrong value and, for most, the values allowed."""
     threads = torch.get_num_threads() if threads is None else threads
     window = (getattr(config, "sliding_window", None) or 128) if window is None else window
-    overwrites = getattr(config, "feed_forward_tokens", 0)
-    ffn_chunk = (overwrites or config.chunk_size_feed_forward) if ffn_chunk is None else ffn_chunk
+    overwrites = hasattr(config, "feed_forward_tokens")
+    if ffn_chunk is None:
+        ffn_chunk = config.feed_forward_tokens if overwrites else config.chunk_size_feed_forward
     if config.model_type != "bert" or config.is_decoder or config.output_hidden_states or config.output_attentions:
         raise ValueError(
             "predicted is a plain BERT encoder that returns logits only: no decoder, no states, no attentions"
         )
-    for name, value in (
-        ("batch", batch),
-        ("length", length),
-        ("threads", threads),
-        ("ffn_chunk", ffn_chunk or 1),
-        ("window", window),
-        ("hypothesis", hypothesis or 1),
-    ):
+    for name, value in {"batch": batch, "length": length, "threads": threads, "window": window}.items():
         whole_number(name, value)
+    whole_number("ffn_chunk", ffn_chunk, least=0)
+    whole_number("hypothesis", hypothesis, least=0)
     if length > config.max_position_embeddings:
         raise ValueError(f"length {length}: the model has positions for {config.max_position_embeddings} tokens")
     if config.hidden_size % config.num_attention_heads:
@@ -237,16 +232,13 @@ def checked_shape(
         raise ValueError(f"activation {config.hidden_act!r}: predicted is BERT's own, 'gelu'")
     if attention not in ("sdpa", "eager", "sliding"):
         raise ValueError(f"attention {attention!r}: predicted are 'sdpa', 'eager' and 'sliding'")
-    if length % (ffn_chunk or 1) and not overwrites:
+    if ffn_chunk and length % ffn_chunk and not overwrites:
         raise ValueError(f"ffn_chunk {ffn_chunk} does not divide length {length}: transformers refuses such chunks")
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"dtype {dtype!r}: choose torch.float32, torch.float16 or torch.bfloat16")
     if padded and length == 1:
         raise ValueError("padded texts of length 1: a text has at least one token, so nothing can be padding")
-    return Shape(
-        config, batch, length, attention, bool(padded), ffn_chunk or 0, dtype, threads,
-        window, min(hypothesis, length - 1), ask,
-    )  # fmt: skip
+    return Shape(config, batch, length, attention, bool(padded), ffn_chunk, dtype, threads, window, hypothesis, ask)
 
 
 def parameters(config: PretrainedConfig) -> dict[str, int]:
@@ -295,8 +287,8 @@ def attention_moments(s):
         yield Moment("attention", "scores", held | {"scores": w} | scoring)
         yield Moment("attention", "scores scaled", held | {"scores": w, "scaled scores": w, "scale": scale})
         yield Moment("attention", "weighted", held | {"weights": w, "attention output": u} | weighting)
-        moved = {"weights": w, "attention output": u, "attention output, heads joined": u if s.heads_move else 0}
-        yield Moment("attention", "heads joined", held | moved)
+        if s.heads_move:
+            yield Moment("attention", "heads joined", held | {"weights": w, "attention output": u, "heads joined": u})
     end = {"attention weights": w, "attention output": u, "dense": u}
     yield Moment("attention", "output projected", s.held | end | s.workspace(s.batch * s.length, h, h))
     yield Moment("attention", "normed", s.held | end | {"residual sum": u, "LayerNorm": s.norm})
@@ -322,9 +314,9 @@ def sliding_blocks(length, hypothesis, window):
         stop = min(start + size, text)
         low, high = max(0, start - window), min(length, stop + window)
         low *= low > 1  # at low = 1, keys from 0 on are contiguous and need no copy
-        banded = start + window < high - 1 or stop - 1 - window > low
+        banded = start + window < high - 1 or stop - 1 - window > max(low, 1)  # all rows see the first key
         blocks.append(Block(start, stop, low, high, banded))
-    if text < length and hypothesis:
+    if text < length:
         blocks.append(Block(text, length, 0, length, False))
     return blocks
 
@@ -335,10 +327,11 @@ def largest_block(s, first_only=False):
     blocks = sliding_blocks(s.length, s.hypothesis, s.window)
     found = []
     for block in blocks[:1] if first_only else blocks:
-        rows, keys = block.stop - block.start, block.high - block.low + (block.low > 0)
+        cut_off = bool(block.low)  # then the first token's key is copied in front of the others
+        rows, keys = block.stop - block.start, block.high - block.low + cut_off
         found.append(
             {
-                "keys and values, copied": 2 * keys * width * item * (block.low > 0),
+                "keys and values, copied": 2 * keys * width * item * cut_off,
                 "band": rows * keys * block.banded,
                 "band as numbers": rows * keys * item * block.banded,
                 "block's output": rows * width * item,
@@ -358,7 +351,7 @@ def eager_products(s, queries):
         asked = (eager_workspace(s.dtype, s.threads, *shape, size, weighted) for weighted in (False, True))
         return tuple({"workspace of the product (asked)": workspace} for workspace in asked)
     copied = s.heads_move and s.batch > 1
-    asking = s.hidden * queries // s.length
+    asking = s.hidden if queries > 1 else 0
     return {"query and key, copied": (asking + s.hidden) * copied}, {"value, copied": s.hidden * copied}
 
 
@@ -395,13 +388,11 @@ def feed_forward_moments(s):
     u, f = s.hidden // chunks, s.intermediate // chunks
     h, wide, rows = s.config.hidden_size, s.config.intermediate_size, s.batch * s.length // chunks
     widening, narrowing = s.workspace(rows, h, wide), s.workspace(rows, wide, h)
-    yield Moment("feed-forward", "widened", held | {"widened": f} | widening)
     if s.chunk:  # transformers collects the finished chunks, then joins them
-        held_to_join = held | {"chunks done": chunks * u, "joined": s.hidden}
+        yield Moment("feed-forward", "chunks joined", held | {"chunks done": chunks * u, "joined": s.hidden})
         held = held | {"chunks done": (chunks - 1) * u}
-        copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not contiguous, so it is copied
-        yield Moment("feed-forward", "chunk widened", held | {"chunk, copied": copy, "widened": f} | widening)
-        yield Moment("feed-forward", "chunks joined", held_to_join)
+    copy = u if chunks > 1 and s.batch > 1 else 0  # a slice of several texts is not contiguous, so it is copied
+    yield Moment("feed-forward", "widened", held | {"chunk, copied": copy, "widened": f} | widening)
     yield Moment("feed-forward", "after GELU", held | {"widened": f, "after GELU": f})
     end = {"after GELU": f, "dense": u}
     yield Moment("feed-forward", "narrowed", held | end | narrowing)
@@ -430,5 +421,6 @@ def head_moments(s):
     h = s.config.hidden_size
     yield Moment("pooler and head", "pooling", states | {"dense": pooled} | s.workspace(s.batch, h, h))
     yield Moment("pooler and head", "pooled", states | {"dense": pooled, "tanh": pooled})
-    logits = {"pooled": pooled, "logits": s.batch * s.config.num_labels * s.item}
-    yield Moment("pooler and head", "classified", states | logits | s.workspace(s.batch, h, s.config.num_labels))
+    # BertModel.forward has returned and let go of the embeddings' output and the mask
+    logits = {"last hidden state": s.hidden, "pooled": pooled, "logits": s.batch * s.config.num_labels * s.item}
+    yield Moment("pooler and head", "classified", logits | s.workspace(s.batch, h, s.config.num_labels))

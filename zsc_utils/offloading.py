@@ -27,6 +27,7 @@ from zsc_utils import inference
 from zsc_utils._bert import check_shapes, rebuilt, weightless
 from zsc_utils._dispatch import dispatch
 from zsc_utils._process import tight_heap
+from zsc_utils._products import STREAMED_TOKENS
 from zsc_utils._text import whole_number
 from zsc_utils._types import Groups, Name, Size
 from zsc_utils._weights import WeightsFile, bytes_of, weights_file
@@ -36,7 +37,7 @@ from zsc_utils.memory import Footprint, parameters, parse_size
 
 __all__ = ["Span", "block_logits", "dispatch", "predict", "spans", "stored", "stream_layers"]
 
-BLOCK_TOKENS = {"cpu": 3072, "cuda": 65_536}  # tokens of a block; a GPU needs more to stay busy
+BLOCK_TOKENS = {"cpu": STREAMED_TOKENS, "cuda": 65_536}  # tokens of a block; a GPU needs more to stay busy
 WAITING = {"cpu": "16MB", "cuda": "1GB"}  # for waiting hidden states; enough for a block on base-shape
 # padding tokens for which a block's buffer has room at first; with more batches it grows
 FILLED_TOKENS = 9 * inference.STEP_TOKENS

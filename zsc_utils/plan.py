@@ -127,8 +127,9 @@ class Setting:
 def streamed_bytes(config, precision):
     """Return the bytes of weights that are in memory at once while layers are streamed.
 
-    In int8, each word has a scale. The feed-forward weights count twice: the "packed" engine needs a packed copy.
-    They count twice for "plain" too, so that a plan made on one machine holds on another.
+    In int8, each word has a scale. With the "packed" engine, the feed-forward weights are in memory twice: as read, and
+    packed. They count twice with "plain" too, so that the prediction does not depend on which of the two is faster.
+    With "widened" they count once, because its fp32 matrices count among the activations.
     """
     extra = 4 * config.vocab_size if in_integers(precision) else 0
     if in_integers(precision) and int8_engine(streamed=True) != WIDENED:

@@ -24,3 +24,11 @@ def draw(model):
     with torch.no_grad():
         for name, weights in model.named_parameters():
             weights.normal_(0, 0.1, generator=generator).add_(name.endswith("LayerNorm.weight"))
+
+
+def held(model):
+    """Bytes of all parameters and buffers, BERT's two index buffers aside, which no lever changes."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    counted = [t for name, t in tensors if name.rsplit(".", 1)[-1] not in ("position_ids", "token_type_ids")]
+    assert len(tensors) - len(counted) == 2
+    return sum(tensor.numel() * tensor.element_size() for tensor in counted)

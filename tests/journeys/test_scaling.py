@@ -529,3 +529,22 @@ def test_without_ray_the_message_says_what_to_install(toy, tmp_path, monkeypatch
             as_jsonl(tmp_path / "in.jsonl", ["a"]), LABELS, output=tmp_path / "out", checkpoint=toy, progress=False
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "address, variable, used",
+    [(None, None, "local"), ("a:1", None, "a:1"), (None, "b:2", "b:2"), ("a:1", "b:2", "a:1")],
+)
+def test_the_cluster_is_the_one_at_the_address_then_that_of_the_environment(address, variable, used, monkeypatch):
+    addresses, context = [], SimpleNamespace(enable_progress_bars=True)
+    fake = SimpleNamespace(
+        is_initialized=lambda: False, init=lambda address, **_: addresses.append(address), shutdown=lambda: None,
+        data=SimpleNamespace(DataContext=SimpleNamespace(get_current=lambda: context)),
+    )  # fmt: skip
+    monkeypatch.setattr(scaling, "import_ray", lambda: fake)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    with scaling.cluster(address):
+        assert not context.enable_progress_bars
+    assert addresses == [used] and context.enable_progress_bars

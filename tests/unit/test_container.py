@@ -56,6 +56,8 @@ def test_limits_are_read_and_droppable_cache_counts_as_free(tmp_path, make, file
     assert _container.memory_limit(**where) == GB
     assert _container.memory_left(**where) == GB - 300_000_000
     assert _container.cpu_quota(**where) == 1.5
+    next(tmp_path.rglob("memory.stat")).unlink()  # then nothing counts as droppable
+    assert _container.memory_left(**where) == GB - 400_000_000
 
 
 @pytest.mark.parametrize("make, files", [

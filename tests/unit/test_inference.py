@@ -5,10 +5,11 @@ import random
 
 import pytest
 import torch
+from torch.profiler import record_function
 from toys import toy_bert
 
 import zsc_utils as zsc
-from zsc_utils import _int8, inference, memory, quantization
+from zsc_utils import _int8, _tensors, inference, memory, quantization
 from zsc_utils._products import right_range
 from zsc_utils.batching import Pairs
 
@@ -179,13 +180,30 @@ def drawn_case(rng, layers=(1, 2, 3)):
     }
 
 
+PHASES = dict(zip(("embed", "attention_part", "feed_forward_part", "classified"), memory.PHASES))
+
+
+def marked(function, phase):
+    """A function whose allocations the timeline notes under the name of a phase."""
+
+    def run(*arguments, **options):
+        with record_function(_tensors.MODULE + phase):
+            return function(*arguments, **options)
+
+    return run
+
+
 def measured_and_predicted(shape, attention, groups, chunk, precision="fp32"):
-    """Peak bytes of one pass, and as predicted; `precision` may be an engine for int8."""
+    """Peak bytes of each phase of one pass, and as predicted; `precision` may be an engine for int8."""
     model = model_of(**shape, attention=attention)
     model = with_engine(model, precision) if precision in ENGINES else quantised(model, precision)
     ids, types = drawn(model, groups)
     inference.logits(model, ids, types, groups, chunk=chunk)  # what is made once is there
-    measured = memory.tensor_peak(lambda: inference.logits(model, ids, types, groups, chunk=chunk))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, phase in PHASES.items():
+            patch.setattr(inference, name, marked(getattr(inference, name), phase))
+        steps = memory.timeline(lambda: inference.logits(model, ids, types, groups, chunk=chunk))
+    measured = {phase: max(step.alive for step in steps if step.module == phase) for phase in memory.PHASES}
     options = {"int8": precision} if precision in ENGINES else {"dtype": model.dtype}
     return measured, inference.predict(model.config, groups, attention=attention, chunk=chunk, **options)
 
@@ -197,21 +215,13 @@ def test_bytes_are_predicted_exactly(precision):
         torch.set_num_threads(threads)
         case = drawn_case(rng) | {"precision": precision}
         measured, footprint = measured_and_predicted(**case)
-        assert measured == footprint.peak_activations, (threads, case, footprint)
+        assert measured == footprint.phases, (threads, case, footprint)
 
 
 @pytest.mark.parametrize("groups", [[(1, 20)], [(5, 7)], [(70, 2)]], ids=str)
 def test_bytes_of_a_handful_of_tokens_are_predicted_exactly(groups):
     measured, footprint = measured_and_predicted(dict(layers=2, heads=4, hidden=64, wide=64), "sdpa", groups, 256)
-    assert measured == footprint.peak_activations
-
-
-def test_embeddings_in_int8_are_predicted_exactly():
-    """Of one layer, where attention keeps the keys and values of all tokens only, embeddings take the most."""
-    shape = dict(layers=1, heads=4, hidden=256, wide=256)
-    case = dict(shape=shape, attention="sdpa", groups=[(8, 512)], chunk=64)
-    measured, footprint = measured_and_predicted(**case, precision=ENGINES[0])
-    assert measured == footprint.peak_activations
+    assert measured == footprint.phases
 
 
 REAL = dict(layers=2, heads=12, hidden=768, wide=3072)
@@ -221,7 +231,7 @@ REAL = dict(layers=2, heads=12, hidden=768, wide=3072)
 def test_the_real_geometry_is_predicted_to_the_byte(precision):
     for groups in [[(1, 1)], [(4, 64)], [(8, 128)], [(2, 512)], [(3, 113), (3, 112), (3, 110)]]:
         measured, footprint = measured_and_predicted(REAL, "sdpa", groups, 256, precision)
-        assert measured == footprint.peak_activations, groups
+        assert measured == footprint.phases, groups
 
 
 def test_a_workspace_that_is_not_asked_for_is_left_out(monkeypatch):
@@ -265,6 +275,15 @@ def test_weights_are_those_of_the_model():
 def test_what_cannot_be_predicted_is_refused(groups, options, words):
     with pytest.raises(ValueError, match=words):
         inference.predict(model_of(**ONE_LAYER).config, groups, **options)
+
+
+def test_a_hypothesis_has_eight_tokens_unless_given():
+    slides = dict(attention="sliding", threads=1)
+    given, own, other = (
+        inference.predict(model_of(**TWO_LAYERS).config, [(1, 500)], **slides, **options).phases["attention"]
+        for options in (dict(hypothesis=8), {}, dict(hypothesis=300))
+    )
+    assert given == own != other
 
 
 def test_another_activation_is_not_predicted():

@@ -1,9 +1,11 @@
 """Predicted bytes are the bytes that torch allocates, and process figures are the kernel's."""
 
+import itertools
 import os
 import random
 import resource
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from toys import toy_bert
 
 import zsc_utils as zsc
-from zsc_utils import _tensors, memory
+from zsc_utils import _tensors, attention, memory
 
 # ------------------------------------------------------------------------------------- prediction against measurement
 
@@ -33,7 +35,7 @@ def inputs_of(batch, length, padded):
 
 def drawn_case(rng):
     """Arguments of one model and one batch, all drawn."""
-    length = rng.choice([1, 2, 7, 16, 24, 60, 64, 128, 190, 192, 256, 512, 768, 800])
+    length = rng.choice([1, 2, 7, 16, 24, 60, 64, 128, 191, 192, 256, 512, 767, 768, 800])
     divisors = [c for c in range(1, length + 1) if length % c == 0 and length // c <= 16]
     heads, batch = rng.choice([1, 2, 3, 4, 12]), rng.choice([1, 1, 2, 3, 5])
     if batch * heads * length**2 > 8e6:
@@ -55,15 +57,19 @@ def drawn_case(rng):
 def measured_and_predicted(layers, heads, head_size, widening, attention, batch, length, padded, chunk, dtype):
     """Peak bytes of each phase of one forward pass: as torch allocated them, and as predicted."""
     model = model_of(layers, heads, head_size, widening, attention, chunk, dtype)
-    inputs = inputs_of(batch, length, padded)
+    options = {"attention": attention, "padded": padded, "ffn_chunk": chunk, "dtype": dtype}
+    measured = measured_phases(model, inputs_of(batch, length, padded))
+    return measured, memory.predict(model.config, batch, length, **options)
+
+
+def measured_phases(model, inputs):
     with torch.inference_mode():
         steps = memory.timeline(lambda: model(**inputs), model)
     measured = dict.fromkeys(memory.PHASES, 0)
     for step in steps:
         if step.change > 0:
             measured[phase_of(step.module)] = max(measured[phase_of(step.module)], step.alive)
-    options = {"attention": attention, "padded": padded, "ffn_chunk": chunk, "dtype": dtype}
-    return measured, memory.predict(model.config, batch, length, **options)
+    return measured
 
 
 def phase_of(module):
@@ -83,6 +89,107 @@ def test_every_phase_of_forty_models_is_predicted_to_the_byte(seed):
         measured, footprint = measured_and_predicted(**case)
         assert footprint.phases == measured, case
         assert footprint.peak_activations == max(measured.values()), case
+
+
+def test_every_phase_of_sliding_models_is_predicted_to_the_byte(oracle):
+    """With and without feed-forward networks that take some tokens at a time, which the other models lack, too."""
+    rng = random.Random(0)
+    for _ in range(60):
+        case = drawn_case(rng) | {"attention": "sdpa", "chunk": None, "dtype": torch.float32}
+        batch, length, padded = (case.pop(name) for name in ("batch", "length", "padded"))
+        padded = padded and batch > 1  # at least one text has the whole length
+        lever, window, tokens = (
+            rng.choice(["sdpa", "eager", "sliding"]),
+            rng.choice([1, 8, 64, 300]),
+            rng.choice([1, 64, 90]),
+        )
+        checkpoint = attention.use(replace(oracle, model=model_of(**case)), lever, window=window)
+        if rng.random() < 0.6 or lever != "sliding":
+            checkpoint = attention.chunk_feed_forward(checkpoint, tokens)
+        inputs, hypothesis = inputs_of(batch, length, padded), rng.choice([0, 1, 5, length])
+        inputs["token_type_ids"][:, length - min(hypothesis, length) :] = 1
+        options = {"attention": lever, "padded": padded, "hypothesis": hypothesis}
+        footprint = memory.predict(checkpoint.model.config, batch, length, **options)
+        assert footprint.phases == measured_phases(checkpoint.model, inputs), (case, batch, length, options, tokens)
+
+
+@pytest.mark.parametrize("window", [1, 7, 63, 64, 65, 200])
+def test_sliding_blocks_hold_each_row_once_and_all_its_keys(window):
+    for length, hypothesis in itertools.product([1, 2, 3, 60, 66, 130, 300], [0, 1, 2, 8, 299]):
+        blocks, text = memory.sliding_blocks(length, hypothesis, window), max(1, length - hypothesis)
+        assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(length))
+        assert all(0 < block.stop - block.start <= max(window, 64) for block in blocks if block.stop <= text)
+        for block in blocks:
+            rows = range(block.start, block.stop)
+            sees_all = [row == 0 or row >= text for row in rows]
+            seen = [{0, *(range(length) if free else range(row - window, row + window + 1))} & set(range(length))
+                    for row, free in zip(rows, sees_all)]  # fmt: skip
+            keys = {0, *range(block.low, block.high)}
+            assert keys == set.union(*seen) and block.low != 1
+            assert block.banded == any(own != keys for own in seen)
+
+
+@pytest.mark.parametrize(
+    "batch, heads, length", [(1, 1, 40), (1, 3, 40), (2, 1, 40), (2, 3, 40), (2, 3, 1), (3, 2, 600)]
+)
+def test_what_attention_takes_besides_its_result_is_what_torch_takes(batch, heads, length):
+    config = model_of(1, heads, 16, 1, "sdpa", None).config
+    for queries in {1, length}:
+        shape = memory.checked_shape(config, batch, length, "eager", False, 0, torch.float32, 1)
+        sizes = torch.float32, 1, batch, heads, queries, length, 16
+        scoring, weighting = memory.eager_products(shape, queries)
+        assert sum(scoring.values()) == _tensors.eager_workspace(*sizes, weighted=False)
+        assert sum(weighting.values()) == _tensors.eager_workspace(*sizes, weighted=True)
+        assert sum(memory.kernel_tensors(shape, queries).values()) == _tensors.attention_workspace(*sizes, masked=False)
+
+
+@pytest.mark.parametrize(
+    "dtype, ask, asked", [("float32", True, False), ("float16", True, True), ("float16", False, False)]
+)
+def test_torch_is_asked_in_16_bits_only_and_only_if_it_may_be(dtype, ask, asked, monkeypatch):
+    for name in ("eager_workspace", "attention_workspace"):
+        monkeypatch.setattr(memory, name, lambda *_: 10**9)
+    config = model_of(1, 2, 16, 1, "sdpa", None).config
+    shape = memory.checked_shape(config, 2, 40, "eager", False, 0, getattr(torch, dtype), 1, ask=ask)
+    for tensors in (*memory.eager_products(shape, 40), memory.kernel_tensors(shape, 40)):
+        assert (sum(tensors.values()) >= 10**9) == asked
+
+
+@pytest.mark.parametrize(
+    "batch, chunk, overwrites, rows, beside",
+    [  # in numbers; 32 is the hidden size, and 20 tokens a text
+        (1, 0, False, 20, 3 * 20 * 32),  # the embeddings' output, the layer's input, attention's output
+        (1, 10, False, 10, 3 * 20 * 32 + 10 * 32),  # and a chunk that is done
+        (2, 10, False, 20, 3 * 40 * 32 + 2 * 20 * 32),  # and a copy of the chunk
+        (2, 20, False, 40, 3 * 40 * 32),
+        (2, 35, True, 35, 2 * 40 * 32),
+        (2, 35, True, 5, 2 * 40 * 32),  # the chunk that is left over
+        (2, 80, True, 40, 2 * 40 * 32),
+    ],
+)
+def test_a_workspace_comes_on_top_of_what_is_alive_beside_its_product(
+    batch, chunk, overwrites, rows, beside, monkeypatch
+):
+    config = model_of(2, 2, 16, 4, "sdpa", None).config
+    if overwrites:
+        config.feed_forward_tokens = chunk
+    copied = 20 * 32 if (batch, chunk) == (2, 10) else 0  # not alive any more when the second product begins
+    for product, kept in {(32, 136): beside + rows * 136, (136, 32): beside - copied + rows * (136 + 32)}.items():
+        monkeypatch.setattr(memory, "workspace", lambda *given, own=(rows, *product): 10**9 * (given[2:] == own))
+        assert memory.predict(config, batch, 20, ffn_chunk=chunk).peak_activations == 10**9 + 4 * kept
+
+
+def test_more_classes_than_hidden_numbers_are_predicted_to_the_byte():
+    shape = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    model = toy_bert(vocab_size=50, num_labels=99, **shape)
+    assert memory.predict(model.config, 5, 3).phases == measured_phases(model, inputs_of(5, 3, False))
+
+
+def test_scratch_in_16_bits_has_a_second_block_of_scores():
+    config = model_of(1, 2, 16, 1, "sdpa", None).config
+    half, full = (memory.checked_shape(config, 2, 256, "sdpa", False, 0, dtype, 3, ask=False)
+                  for dtype in (torch.bfloat16, torch.float32))  # fmt: skip
+    assert memory.flash_scratch(half, 256, 256) - memory.flash_scratch(full, 256, 256) == 3 * 2 * 64 * 256
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -213,9 +320,22 @@ def test_a_config_that_is_no_bert_as_predicted_is_refused():
     config.hidden_act, config.output_hidden_states = "gelu", True
     with pytest.raises(ValueError, match="logits only"):
         memory.predict(config, 1, 10)
-    config.output_hidden_states, config.num_attention_heads = False, 3
+    config.output_hidden_states, config.num_hidden_layers = False, 0
+    with pytest.raises(ValueError, match="0 layers"):
+        memory.predict(config, 1, 10)
+    config.num_hidden_layers, config.num_attention_heads = 1, 3
     with pytest.raises(ValueError, match="hidden size 32 is no multiple of 3 heads"):
         memory.predict(config, 1, 10)
+
+
+def test_a_batch_may_have_all_positions_and_what_is_not_given_is_as_documented():
+    config = model_of(1, 2, 16, 4, "sdpa", None).config
+    assert memory.predict(config, 1, 1024).phases
+    given = memory.predict(config, 1, 600, attention="sliding", window=128, hypothesis=8, threads=1, ffn_chunk=0)
+    assert memory.predict(config, 1, 600, attention="sliding").phases == given.phases
+    config.sliding_window = 50
+    assert memory.predict(config, 1, 600, attention="sliding", window=128).phases == given.phases
+    assert memory.predict(config, 1, 600, attention="sliding").phases != given.phases
 
 
 def test_chunks_are_those_of_the_config_unless_given():

@@ -15,7 +15,8 @@ import pytest
 import torch
 from oracle import HELPERS, ORACLE
 from results import as_dicts
-from transformers import BertConfig, BertForSequenceClassification
+from toys import held
+from transformers import BertConfig
 
 import zsc_utils as zsc
 from zsc_utils import _process, inference, memory, offloading, quantization, samples
@@ -52,32 +53,6 @@ def named(error):
 
 
 # ------------------------------------------------------------------------------------------------------------- bills
-
-
-def held(model):
-    """Bytes of all parameters and buffers, BERT's two index buffers aside, which no lever changes."""
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    counted = [t for name, t in tensors if name.rsplit(".", 1)[-1] not in ("position_ids", "token_type_ids")]
-    assert len(tensors) - len(counted) == 2
-    return sum(tensor.numel() * tensor.element_size() for tensor in counted)
-
-
-TOYS = [
-    toy_config(),
-    toy_config(layers=1, heads=1, vocabulary=301, classes=2),
-    toy_config(layers=3, heads=4, head_size=8, widening=3, positions=100, classes=5),
-]
-
-
-@pytest.mark.parametrize("config", TOYS)
-def test_bytes_of_an_int8_toy_are_known_from_its_config(oracle, config):
-    toy = replace(oracle, model=BertForSequenceClassification(config).eval())
-    assert quantization.int8_bytes(config) == held(quantization.quantize(toy, "int8").model)
-
-
-def test_bytes_of_int8_checkpoints_are_known_from_their_config(oracle, mini):
-    for checkpoint in (oracle, mini):
-        assert quantization.int8_bytes(checkpoint.model.config) == held(quantization.quantize(checkpoint, "int8").model)
 
 
 def groups_of(lengths):
@@ -409,8 +384,8 @@ def test_a_model_that_is_not_on_the_cpu_has_no_plan(oracle):
 def test_what_is_measured_is_the_most_and_never_below_nothing(oracle, monkeypatch):
     """A process that held more before may shrink while it works."""
     plan = planning.Plan(planning.subject_of(oracle), None, None, [], {"VmHWM": 900, "VmRSS": 500})
-    for held, measured, whole in [(400, 0, 400), (700, 200, 700), (600, 200, 700)]:
-        monkeypatch.setattr(planning, "resident", lambda _, held=held: {"VmHWM": 900, "VmRSS": held})
+    for now, measured, whole in [(400, 0, 400), (700, 200, 700), (600, 200, 700)]:
+        monkeypatch.setattr(planning, "resident", lambda _, now=now: {"VmHWM": 900, "VmRSS": now})
         plan.look(np.array([1, 2]))
         assert (plan.measured, plan.whole) == (measured, whole)
     monkeypatch.setattr(planning, "resident", lambda _: {"VmHWM": 1000, "VmRSS": 600})  # the mark has risen

@@ -17,9 +17,10 @@ from agreement import off_the_grid
 from oracle import ORACLE
 from safetensors.torch import load_file, save_file
 from torch.multiprocessing.reductions import StorageWeakRef
+from toys import held, toy_bert
 
 import zsc_utils as zsc
-from zsc_utils import _bert, _products, memory, quantization, samples
+from zsc_utils import _bert, _int8, _products, memory, quantization, samples
 from zsc_utils._products import activation_range, right_range
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,26 @@ def test_an_engine_that_is_wrong_or_slow_or_missing_is_not_used(broken, monkeypa
     for streamed in (False, True):
         engine = _products.int8_engine(streamed)
         assert engine in {"wrong": ("plain", "widened"), "missing": ("plain", "widened")}.get(broken, ("widened",))
+
+
+@pytest.mark.parametrize(
+    "packed, plain, packing, resident, streamed",
+    [
+        (0.5, 0.7, 0.0, "packed", "plain"),
+        (0.5, 0.8, 0.0, "packed", "packed"),  # over half as long again
+        (0.6, 0.97, 1.2, "packed", "plain"),  # a block's packing is shared by 12 products
+        (0.6, 1.06, 1.2, "packed", "packed"),
+        (1.0, 0.6, 0.0, "plain", "plain"),
+        (1.6, 30.0, 0.0, "packed", "packed"),
+        (1.61, 30.0, 0.0, "widened", "widened"),
+        (1.55, 30.0, 1.2, "packed", "widened"),  # fast enough only if it need not be packed
+    ],
+)
+def test_the_engine_follows_the_times_of_products(packed, plain, packing, resident, streamed, monkeypatch):
+    monkeypatch.setattr(_products, "int8_engine", _products.int8_engine.__wrapped__)
+    monkeypatch.setattr(_products, "right_range", lambda engine: 127)
+    monkeypatch.setattr(_products, "times_as_long", {"packed": packed, "plain": plain, "packing": packing}.get)
+    assert (_products.int8_engine(), _products.int8_engine(streamed=True)) == (resident, streamed)
 
 
 def test_int8_scores_do_not_depend_on_the_company(quantised):
@@ -184,6 +205,21 @@ def test_int8_can_be_made_while_reading(mini, quantised, tmp_path):
     assert torch.equal(logits_of(zsc.load("mini", dtype=torch.int8)), logits_of(quantised["int8"]))
     halved = zsc.load(quantization.save(quantised["bf16"], tmp_path / "half"), dtype=torch.int8)
     assert torch.equal(logits_of(halved), logits_of(quantization.quantize(quantised["bf16"], "int8")))
+
+
+SIZES = "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size", "num_labels"
+TOYS = [(1, 1, 16, 64, 301, 2), (3, 4, 32, 96, 50, 5)]
+
+
+@pytest.mark.parametrize("engine", ["packed", "plain", "widened"])
+def test_bytes_of_int8_models_are_known_from_their_config(oracle, quantised, engine, monkeypatch):
+    if engine != "widened" and not right_range(engine):
+        pytest.skip(f"no {engine} products here")
+    for module in (_int8, quantization):
+        monkeypatch.setattr(module, "int8_engine", lambda streamed=False: engine)
+    for model in (*(toy_bert(**dict(zip(SIZES, toy))) for toy in TOYS), oracle.model):
+        made = quantization.quantize(dataclasses.replace(oracle, model=model), "int8").model
+        assert quantization.int8_bytes(model.config) == held(made)
 
 
 def test_making_int8_while_reading_needs_no_memory_for_fp32():
