@@ -1,5 +1,5 @@
 """The command line: `python -m zsc_utils classify` classifies a file of texts, `plan` predicts the memory it takes,
-`evaluate` counts the right answers for texts whose labels are known."""
+`export` writes a checkpoint that needs no torch, `evaluate` counts right answers for texts whose labels are known."""
 
 import argparse
 import json
@@ -13,15 +13,13 @@ from typing import get_args
 
 from tqdm import tqdm
 
+from zsc_utils._checkpoint_commands import EXPORT, PLAN, add_export, add_plan
 from zsc_utils._encodings import UTF_8
-from zsc_utils._exports import is_export, read_export
 from zsc_utils._groups import names_of
 from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, remove_unfinished, whole_file
-from zsc_utils._sizes import in_columns
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
 from zsc_utils._types import Precision
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
-from zsc_utils.onnx_plan import make as planned
 from zsc_utils.records import ending, pyarrow_for, reader, reason
 
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -30,6 +28,7 @@ DESCRIPTION = """Zero-shot classification of Chinese text in little memory.
 
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 300MB --output results.jsonl
   python -m zsc_utils plan --budget 300MB --length 256 --labels 12
+  python -m zsc_utils export mini-int8 --checkpoint mini --precision int8
   python -m zsc_utils evaluate labelled.csv --text 内容 --label 类别 --compare fp32,int8
 """
 CLASSIFY = """Classify each text of a file: one result each comes out, in the order of the input.
@@ -61,12 +60,6 @@ you. CSV and Parquet appear when they are whole.
   python -m zsc_utils classify news.txt --labels 财经,体育 --budget 150MB --output results.jsonl --resume
   python -m zsc_utils classify reviews.csv --field review --labels 好评,差评 --output results.csv
   cat reviews.jsonl | python -m zsc_utils classify - --jsonl --field review --labels 好评,差评 | head
-"""
-PLAN = """Print what a budget buys: the levers that would be chosen, and what each part of the bill takes, in bytes that
-are predicted. No weights are loaded. With --length and --labels also what one such text takes.
-
-  python -m zsc_utils plan --checkpoint base-shape --budget 150MB
-  python -m zsc_utils plan --checkpoint base-shape --precision int8 --length 256 --labels 12
 """
 EVALUATE = """Classify texts whose labels are known, and print accuracy, macro F1, figures of each label, confusions,
 time and memory. Do this with your own texts before you rely on a checkpoint, a precision or a template.
@@ -126,7 +119,7 @@ def parser():
     whole = argparse.ArgumentParser(
         prog="python -m zsc_utils", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = whole.add_subparsers(required=True, metavar="classify | plan | evaluate")
+    commands = whole.add_subparsers(required=True, metavar="classify | plan | export | evaluate")
     model = argparse.ArgumentParser(add_help=False)
     name = "mini, base-shape, a folder or a ModelScope id (default: $ZSC_CHECKPOINT, or mini)"
     model.add_argument("--checkpoint", default=default_name(), metavar="NAME", help=name)
@@ -140,6 +133,7 @@ def parser():
     add_classify(commands.add_parser("classify", description=CLASSIFY, help="texts in, results out", **text))
     add_plan(commands.add_parser("plan", description=PLAN, help="the bill of a budget, before anything runs", **text))
     style = argparse.RawDescriptionHelpFormatter
+    add_export(commands.add_parser("export", description=EXPORT, help="for use without torch", formatter_class=style))
     add_evaluate(commands.add_parser("evaluate", description=EVALUATE, help="right answers", formatter_class=style))
     return whole
 
@@ -161,12 +155,6 @@ def add_classify(command):
     command.add_argument("--output", type=Path, metavar="FILE", help=written)
     command.add_argument("--resume", action="store_true", help="go on after the last whole line of --output, JSONL")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
-def add_plan(command):
-    command.set_defaults(run=plan)
-    command.add_argument("--length", type=int, metavar="TOKENS", help="of a text with a label")
-    command.add_argument("--labels", type=int, metavar="COUNT", help="how many labels (with --length)")
 
 
 # ------------------------------------------------------------------------------------------------------------ classify
@@ -392,55 +380,6 @@ def open_lines(arguments, before):
             target.close()
         raise
     target.close()
-
-
-# ---------------------------------------------------------------------------------------------------------------- plan
-
-
-def plan(arguments):
-    """Print the plan of a budget and the predicted memory of one text; returns the exit status."""
-    if arguments.labels is not None and arguments.length is None:
-        raise ValueError("--labels: give --length too, the tokens of a text with a label")
-    if is_export(arguments.checkpoint):
-        if arguments.length is not None:
-            raise ValueError(f"--length: {arguments.checkpoint} is an export; its plan has no bill of one text")
-        print(planned(read_export(arguments.checkpoint), arguments.budget, arguments.precision, arguments.offload))
-        return 0
-    from zsc_utils import plan as planning  # only here: what runs an export needs no torch
-
-    chosen = planning.Chosen(arguments.precision, None, arguments.offload)
-    made = planning.make(arguments.checkpoint, arguments.budget, arguments.allow_lossy, chosen=chosen)
-    print(made)
-    if arguments.length is not None:
-        print(bill_of_a_text(made, arguments.length, 1 if arguments.labels is None else arguments.labels))
-    return 0
-
-
-def bill_of_a_text(made, length, labels):
-    """Describe the predicted bytes of a text of `length` tokens with `labels` labels: planned, and in transformers."""
-    from zsc_utils import inference, memory
-    from zsc_utils.formats import activations_dtype, in_integers
-
-    config, setting = made.subject.config, made.setting
-    longest = config.max_position_embeddings
-    if not 1 <= length <= longest:
-        raise ValueError(f"--length {length}: the model reads 1 to {longest} tokens")
-    if labels < 1:
-        raise ValueError(f"--labels {labels}: give 1 or more")
-    together = min(labels, max(1, setting.max_tokens // length))  # equal lengths, so no list of batches is needed
-    batches = -(-labels // together)
-    options = dict(attention=setting.attention, dtype=activations_dtype(setting.precision))
-    ours = inference.predict(
-        config, [(together, length)], chunk=setting.chunk, int8=in_integers(setting.precision), **options
-    )
-    whole = memory.predict(config, labels, length, **options)
-    pairs = f"{labels} pair{'s' * (labels > 1)} of {length} tokens"
-    rows = {
-        "  activations of such a batch": ours.peak_activations,
-        "  of all pairs in one batch through transformers' forward pass": whole.peak_activations,
-    }
-    many = f"{batches} batch{'es' * (batches > 1)} of at most {together}"
-    return f"a text with {pairs}: {many}\n{in_columns(rows)}"
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluate

@@ -133,12 +133,14 @@ class OnnxEngine:
         queries, keys, values = (np.empty_like(x) for _ in range(3))
         self.in_chunks("project", {"x": x}, weights, {"queries": queries, "keys": keys, "values": values})
         heard = np.empty((sum(pairs for pairs, _ in groups), x.shape[1]), np.float32) if first_only else queries
-        for part in planning.pieces(groups):
+        for part in planning.pieces(groups, first_only):
             q, k, v = (each[part.tokens].reshape(part.pairs, part.length, -1) for each in (queries, keys, values))
+            asking = np.ascontiguousarray(q[:, part.asking])
+            (found,) = self.graphs["attend"].run(None, {"queries": asking, "keys": k, "values": v})
             if first_only:
-                q = np.ascontiguousarray(q[:, :1])
-            (found,) = self.graphs["attend"].run(None, {"queries": q, "keys": k, "values": v})
-            heard[part.numbers if first_only else part.tokens] = found.reshape(-1, x.shape[1])
+                heard[part.numbers] = found[:, 0]
+            else:
+                q[:, part.asking] = found  # q is a view of `heard`
         return heard
 
     def classify(self, x):

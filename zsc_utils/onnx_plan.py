@@ -17,7 +17,8 @@ from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Groups, Size
 
 MAX_TOKENS = 1024  # tokens of a batch
-ATTENTION_TOKENS = 512  # tokens whose attention is computed at a time, at least one pair
+ATTENTION_TOKENS = 512  # tokens whose attention is computed at a time, at least one pair ...
+ATTENTION_SCORES = 65_536  # ... and scores for each head
 # settings for streamed layers: tokens of a batch, of a chunk, and of a block
 STREAMED = ((1024, 256, 4096), (512, 128, 3072), (512, 64, 2048), (512, 64, 1024))
 # Measured in fresh processes on base-shape and mini, ONNX Runtime 1.32, tokenizers 0.23, Linux, glibc:
@@ -26,23 +27,29 @@ RUNTIME_BYTES = 8_000_000  # sessions, threads' stacks, and blocks that the allo
 
 
 class Piece(NamedTuple):
-    """Some pairs of one length whose attention is computed together: their rows among the batch's `tokens`, and their
-    `numbers` among its pairs."""
+    """Some pairs of one length whose attention is computed together, for `asking`, a slice of each pair's tokens: their
+    rows among the batch's `tokens`, and their `numbers` among its pairs."""
 
     pairs: int
     length: int
+    asking: slice
     tokens: slice
     numbers: slice
 
 
-def pieces(groups: Groups) -> Iterator[Piece]:
-    """Yield the groups of a batch in pieces of at most ATTENTION_TOKENS, or one pair."""
+def pieces(groups: Groups, first_only: bool = False) -> Iterator[Piece]:
+    """Yield the groups of a batch in pieces of at most ATTENTION_TOKENS, or one pair, and of at most ATTENTION_SCORES
+    for each head. With `first_only`, only each pair's first token asks."""
     token = number = 0
     for count, length in groups:
-        most = max(1, ATTENTION_TOKENS // length)
+        asked = 1 if first_only else length
+        most = max(1, min(ATTENTION_TOKENS // length, ATTENTION_SCORES // (asked * length)))
         for start in range(0, count, most):
             pairs = min(most, count - start)
-            yield Piece(pairs, length, slice(token, token + pairs * length), slice(number, number + pairs))
+            places = slice(token, token + pairs * length), slice(number, number + pairs)
+            step = max(1, ATTENTION_SCORES // length) if pairs == 1 else asked
+            for first in range(0, asked, step):
+                yield Piece(pairs, length, slice(first, min(first + step, asked)), *places)
             token, number = token + pairs * length, number + pairs
 
 
@@ -97,8 +104,7 @@ def activation_bytes(export, setting):
     longest = config["max_position_embeddings"]
     tokens = max(setting.max_tokens, longest)
     piece = max(ATTENTION_TOKENS, longest)
-    scores = max(piece // length * heads * length * length for length in range(1, longest + 1))
-    attend = 4 * (5 * piece * h + 2 * scores)
+    attend = 4 * (5 * piece * h + 2 * heads * ATTENTION_SCORES)
     finish = setting.chunk * (13 * f + 6 * 4 * h)
     return 4 * h * (max(tokens, setting.block) + 3 * tokens) + max(attend, finish)
 

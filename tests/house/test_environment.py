@@ -39,14 +39,14 @@ FLOORS = [
     ["onnx_export", "plan"],
     ["torch_engine"],
     ["classifier"],
-    ["evaluation", "optimized_classifier", "scaling"],
+    ["_checkpoint_commands", "evaluation", "optimized_classifier", "scaling"],
     ["__main__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_container _encodings _exports _groups _process _results _text _types _sizes batching classifier onnx_engine "
-    "onnx_graphs onnx_plan records __main__".split()
+    "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
+    "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
 )
 
 

@@ -117,14 +117,21 @@ def test_an_int8_export_has_the_weights_of_quantize(oracle, tmp_path):
     assert first == second
 
 
-@given(some.lists(some.tuples(some.integers(1, 40), some.integers(1, 600)), max_size=5))
-def test_pieces_hold_each_pair_once_in_order(groups):
-    found = list(onnx_plan.pieces(groups))
-    tokens = [token for piece in found for token in range(piece.tokens.start, piece.tokens.stop)]
-    numbers = [number for piece in found for number in range(piece.numbers.start, piece.numbers.stop)]
-    assert tokens == list(range(sum(pairs * length for pairs, length in groups)))
-    assert numbers == list(range(sum(pairs for pairs, _ in groups)))
-    assert all(p.pairs == 1 or p.pairs * p.length <= onnx_plan.ATTENTION_TOKENS for p in found)
+@given(some.lists(some.tuples(some.integers(1, 40), some.integers(1, 600)), max_size=5), some.booleans())
+def test_pieces_hold_each_token_once_and_are_small(groups, first_only):
+    asked, numbers = [], []
+    for piece in onnx_plan.pieces(groups, first_only):
+        starts = range(piece.tokens.start, piece.tokens.stop, piece.length)
+        assert len(starts) == piece.pairs == piece.numbers.stop - piece.numbers.start
+        asking = range(piece.asking.start, piece.asking.stop)
+        asked += [start + token for start in starts for token in asking]
+        numbers += range(piece.numbers.start, piece.numbers.stop) if piece.asking.start == 0 else []
+        assert piece.pairs == 1 or piece.pairs * piece.length <= onnx_plan.ATTENTION_TOKENS
+        assert piece.pairs * len(asking) * piece.length <= onnx_plan.ATTENTION_SCORES
+    lengths = [length for pairs, length in groups for _ in range(pairs)]
+    firsts = [sum(lengths[:number]) for number in range(len(lengths))]
+    assert asked == (firsts if first_only else list(range(sum(lengths))))
+    assert numbers == list(range(len(lengths)))
 
 
 @pytest.mark.parametrize("precision", ["int8"], indirect=True)
