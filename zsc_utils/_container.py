@@ -15,11 +15,6 @@ LIBRARY_PAGES_BYTES = 20_000_000  # pages that a new process touches for the fir
 NO_LIMIT = 2**60  # version 1 writes a number near 2**63 where there is no limit
 
 
-def memory_limit(groups: Path = GROUPS, own: Path = OWN) -> int | None:
-    """Return the bytes of memory that the container allows to all its processes; None without a limit."""
-    return smallest(folder_limit(folder)[0] for folder in folders("memory", groups, own))
-
-
 def memory_left(groups: Path = GROUPS, own: Path = OWN) -> int | None:
     """Return the bytes by which the container's processes may still grow; None without a limit.
 
@@ -86,17 +81,11 @@ def roots(controller, groups, own):
             yield groups / controller, path
 
 
-def folder_limit(folder):
-    """Return (the limit of a group in bytes, its usage), each None if it is not known."""
-    limit = number_in(folder / "memory.max") or number_in(folder / "memory.limit_in_bytes")
-    usage = number_in(folder / "memory.current") or number_in(folder / "memory.usage_in_bytes")
-    return (None if limit is None or limit >= NO_LIMIT else limit), usage
-
-
 def left_in(folder):
     """Return the bytes that a group leaves to its processes, None without a limit."""
-    limit, usage = folder_limit(folder)
-    if limit is None or usage is None:
+    limit = number_in(folder / "memory.max") or number_in(folder / "memory.limit_in_bytes")
+    usage = number_in(folder / "memory.current") or number_in(folder / "memory.usage_in_bytes")
+    if limit is None or limit >= NO_LIMIT or usage is None:
         return None
     statistics = dict(line.split() for line in text_of(folder / "memory.stat").splitlines() if line)
     droppable = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))

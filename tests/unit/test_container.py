@@ -53,7 +53,6 @@ V2 = {"memory__max": GB, "memory__current": 400_000_000, "memory__stat": "file 9
 @pytest.mark.parametrize("make, files", [(version_1, V1), (version_2, V2)], ids=["version 1", "version 2"])
 def test_limits_are_read_and_droppable_cache_counts_as_free(tmp_path, make, files):
     where = make(tmp_path, **files)
-    assert _container.memory_limit(**where) == GB
     assert _container.memory_left(**where) == GB - 300_000_000
     assert _container.cpu_quota(**where) == 1.5
     next(tmp_path.rglob("memory.stat")).unlink()  # then nothing counts as droppable
@@ -67,8 +66,8 @@ def test_limits_are_read_and_droppable_cache_counts_as_free(tmp_path, make, file
 ])  # fmt: skip
 def test_where_nothing_is_limited_there_is_no_limit(tmp_path, make, files):
     where = make(tmp_path, **files)
-    found = _container.memory_limit(**where), _container.memory_left(**where), _container.cpu_quota(**where)
-    assert found == (None, None, None)
+    found = _container.memory_left(**where), _container.cpu_quota(**where)
+    assert found == (None, None)
 
 
 def test_elsewhere_there_is_no_limit(tmp_path):
@@ -85,14 +84,14 @@ def test_of_groups_within_groups_the_narrowest_decides(tmp_path, make, files, li
     (outer / limit).write_text("700000000")
     for usage in ("memory.current", "memory.usage_in_bytes"):
         (outer / usage).write_text("650000000")
-    assert _container.memory_limit(**where) == 700_000_000 and _container.memory_left(**where) == 50_000_000
+    assert _container.memory_left(**where) == 50_000_000
 
 
 def test_inside_a_container_the_root_is_the_own_group(tmp_path):
     """There /proc/self/cgroup may name the path that the host sees."""
     where = version_1(tmp_path, path="/", **V1)
     where["own"].write_text("4:memory:/docker/0123abcd\n3:cpu,cpuacct:/docker/0123abcd\n")
-    assert _container.memory_limit(**where) == GB and _container.cpu_quota(**where) == 1.5
+    assert _container.memory_left(**where) == GB - 300_000_000 and _container.cpu_quota(**where) == 1.5
 
 
 # ------------------------------------------------------------------------------------------------------------- threads
