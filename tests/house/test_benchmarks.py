@@ -319,7 +319,7 @@ def test_notebooks_read_every_record(monkeypatch):
             if cell.cell_type == "code" and "def recorded(section)" in cell.source:
                 start = cell.source.index("def recorded(section)")
                 read[file.stem[:2]] = cell.source[start:].split("\n\n")[0]
-    assert list(read) == ["02", "03", "04", "06", "07"] and len(set(read.values())) == 1
+    assert list(read) == ["02", "03", "04", "06", "07", "08"] and len(set(read.values())) == 1
     names = {"json": json, "Path": Path}
     exec(read["02"], names)
     for section in SECTIONS:
