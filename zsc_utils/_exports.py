@@ -15,7 +15,7 @@ from zsc_utils._types import CheckpointError, Name, Precision
 
 INT8: Precision = "int8"
 FORMATS: dict[str, Precision] = {"onnx-fp32-v1": "fp32", "onnx-int8-v1": INT8}  # by what config.json says
-WEIGHTS = "model.safetensors"
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 NUMBERS = {"F32": np.float32, "I8": np.int8}  # in safetensors
 STATED = {  # keys of config.json, with the kind of their values
     "vocab_size": int, "hidden_size": int, "num_hidden_layers": int, "num_attention_heads": int,
@@ -31,7 +31,8 @@ TABLES = {  # of the embeddings, with their number of rows
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder with an exported checkpoint. `config` holds the keys STATED; `stored_bytes` is the size of the weights.
+    """A folder with an exported checkpoint. `config` holds the keys STATED; `stored_bytes` and `tokenizer_bytes` are
+    the sizes of two of its files.
 
     `entailment_id` and `contradiction_id` are columns of the model's logits.
     """
@@ -41,6 +42,7 @@ class Exported:
     precision: Precision
     config: dict[str, Any]
     stored_bytes: int
+    tokenizer_bytes: int
 
     @property
     def entailment_id(self) -> int:
@@ -75,8 +77,8 @@ def read_export(name: Name) -> Exported:
     if wrong:
         raise CheckpointError(f"{file} is broken: {', '.join(wrong)} missing or wrong. Export the checkpoint anew")
     config = {key: stated[key] for key in STATED}
-    size = (folder / WEIGHTS).stat().st_size if (folder / WEIGHTS).is_file() else 0
-    return Exported(str(name), folder, FORMATS[stated["zsc_format"]], config, size)
+    sizes = [(folder / name).stat().st_size if (folder / name).is_file() else 0 for name in (WEIGHTS, TOKENIZER)]
+    return Exported(str(name), folder, FORMATS[stated["zsc_format"]], config, *sizes)
 
 
 class MappedWeights:

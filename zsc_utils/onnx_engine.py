@@ -5,8 +5,8 @@ their file is mapped. With streamed layers, the pages of a layer are given back 
 """
 
 import gc
-import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 from tokenizers import Tokenizer
 
 from zsc_utils import onnx_plan as planning
-from zsc_utils._exports import INT8, Exported, MappedWeights, check_tensors, read_export
+from zsc_utils._exports import INT8, TOKENIZER, WEIGHTS, Exported, MappedWeights, check_tensors, read_export
 from zsc_utils._process import tight_heap, trim_heap
 from zsc_utils._types import CheckpointError, Name, Size
 from zsc_utils.batching import Batch, PairTokenizer, TokenBudget
@@ -52,10 +52,11 @@ class OnnxEngine:
         self.plan = planning.make(self.checkpoint, memory_budget, precision, offload, max_tokens)
         self.budget = TokenBudget(self.plan.setting.max_tokens, self.plan.setting.block)
         with tight_heap():
-            self.weights = MappedWeights(self.checkpoint.folder / "model.safetensors")
+            self.weights = MappedWeights(self.checkpoint.folder / WEIGHTS)
             check_tensors(self.weights, self.checkpoint)
             self.graphs = {name: session(self.checkpoint.folder / f"{name}.onnx") for name in GRAPHS}
             self.tokenizer = read_tokenizer(self.checkpoint)
+        self.pool = ThreadPoolExecutor(self.plan.setting.threads)
         self.levels = {}
         if self.checkpoint.precision == INT8:
             level = largest_level(self.graphs["project"], self.checkpoint.config["hidden_size"])
@@ -133,7 +134,8 @@ class OnnxEngine:
         queries, keys, values = (np.empty_like(x) for _ in range(3))
         self.in_chunks("project", {"x": x}, weights, {"queries": queries, "keys": keys, "values": values})
         heard = np.empty((sum(pairs for pairs, _ in groups), x.shape[1]), np.float32) if first_only else queries
-        for part in planning.pieces(groups, first_only):
+
+        def attend(part):
             q, k, v = (each[part.tokens].reshape(part.pairs, part.length, -1) for each in (queries, keys, values))
             asking = np.ascontiguousarray(q[:, part.asking])
             (found,) = self.graphs["attend"].run(None, {"queries": asking, "keys": k, "values": v})
@@ -141,6 +143,8 @@ class OnnxEngine:
                 heard[part.numbers] = found[:, 0]
             else:
                 q[:, part.asking] = found  # q is a view of `heard`
+
+        self.together(attend, planning.pieces(groups, first_only))
         return heard
 
     def classify(self, x):
@@ -162,11 +166,20 @@ class OnnxEngine:
         An output may overwrite an input.
         """
         chunk, (first, *_) = self.plan.setting.chunk, tokens.values()
-        for start in range(0, len(first), chunk):
+
+        def run(start):
             rows = slice(start, start + chunk)
             results = self.graphs[graph].run(list(outputs), weights | {key: x[rows] for key, x in tokens.items()})
             for output, result in zip(outputs.values(), results):
                 output[rows] = result
+
+        self.together(run, range(0, len(first), chunk))
+
+    def together(self, work, parts):
+        """Call `work` on each part. Each part is computed in one thread, and several at a time: so no thread waits for
+        others within an operator."""
+        for _ in self.pool.map(work, parts):
+            pass
 
 
 def first_tokens(x, groups):
@@ -177,7 +190,7 @@ def first_tokens(x, groups):
 
 def read_tokenizer(checkpoint):
     """Return the PairTokenizer of an export."""
-    file = checkpoint.folder / "tokenizer.json"
+    file = checkpoint.folder / TOKENIZER
     try:
         backend = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises a bare Exception
@@ -188,23 +201,11 @@ def read_tokenizer(checkpoint):
 # ------------------------------------------------------------------------------------------------------------ sessions
 
 
-def threads() -> int:
-    """Return the number of threads of a session: OMP_NUM_THREADS, which follows the container's quota, or else the
-    processors that this process may use."""
-    count = os.environ.get("OMP_NUM_THREADS", "")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(count) if count.isdigit() and int(count) else available
-
-
 def options():
-    """Return session options that keep no memory between runs: no arena, no pattern of it, no packed copies.
-
-    Threads that wait do not spin: each graph has threads of its own, and those of one would slow down the others.
-    """
+    """Return options of a session: one thread, and no memory is kept between runs (arena, pattern, packed copies)."""
     chosen = onnxruntime.SessionOptions()
-    chosen.intra_op_num_threads = threads()
+    chosen.intra_op_num_threads = 1
     chosen.enable_cpu_mem_arena = chosen.enable_mem_pattern = False
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.add_session_config_entry("session.disable_prepacking", "1")
     chosen.log_severity_level = 3  # errors only
     return chosen

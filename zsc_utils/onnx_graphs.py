@@ -97,9 +97,9 @@ class Graph:
         return self.tokens_to_int8(x, levels) if levels else x
 
     def skip_norm(self, x: str, bias: str, skip: str, norm: list[str]) -> str:
-        """Return LayerNorm(x + bias + skip)."""
-        epsilon = self.config["layer_norm_eps"]
-        return self.add("SkipLayerNormalization", x, skip, *norm, bias, domain=CONTRIB, epsilon=epsilon)
+        """Return LayerNorm(x + bias + skip). The one operator that does all of it takes five times as long on CPUs."""
+        summed = self.add("Add", self.add("Add", x, bias), skip)
+        return self.add("LayerNormalization", summed, *norm, axis=-1, epsilon=self.config["layer_norm_eps"])
 
 
 def step_graphs(config: Mapping[str, Any], int8: bool) -> dict[str, onnx.ModelProto]:

@@ -6,6 +6,7 @@ Runtime and the tokenizer take besides was measured once.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,13 +18,26 @@ from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Groups, Size
 
 MAX_TOKENS = 1024  # tokens of a batch
-ATTENTION_TOKENS = 512  # tokens whose attention is computed at a time, at least one pair ...
-ATTENTION_SCORES = 65_536  # ... and scores for each head
-# settings for streamed layers: tokens of a batch, of a chunk, and of a block
-STREAMED = ((1024, 256, 4096), (512, 128, 3072), (512, 64, 2048), (512, 64, 1024))
+ATTENTION_TOKENS = 256  # tokens whose attention is computed at a time, at least one pair ...
+ATTENTION_SCORES = 32_768  # ... and scores for each head
+MOST_THREADS = 1024  # more than there are: all that the process may use
+# settings for streamed layers: tokens of a batch, of a chunk, and of a block, and threads
+STREAMED = (
+    (1024, 256, 4096, MOST_THREADS), (512, 128, 3072, MOST_THREADS), (512, 64, 2048, MOST_THREADS),
+    (512, 64, 1024, MOST_THREADS), (512, 64, 1024, 1),
+)  # fmt: skip
 # Measured in fresh processes on base-shape and mini, ONNX Runtime 1.32, tokenizers 0.23, Linux, glibc:
-TOKENIZER_BYTES = 900  # for each token of the vocabulary
-RUNTIME_BYTES = 8_000_000  # sessions, threads' stacks, and blocks that the allocator does not give back
+TOKENIZER_BYTES = 13  # for each byte of tokenizer.json
+RUNTIME_BYTES = 15_000_000  # sessions, and pages of the libraries that are touched only when a model is loaded or runs
+HOLES = 0.7  # free memory between activations, as a share of their bytes; it varies from run to run
+
+
+def threads() -> int:
+    """Return the number of threads of an engine: OMP_NUM_THREADS, which follows the container's quota, or else the
+    processors that this process may use."""
+    count = os.environ.get("OMP_NUM_THREADS", "")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(count) if count.isdigit() and int(count) else available
 
 
 class Piece(NamedTuple):
@@ -55,25 +69,29 @@ def pieces(groups: Groups, first_only: bool = False) -> Iterator[Piece]:
 
 @dataclass(frozen=True)
 class Setting:
-    """Tokens of a batch and of a chunk, and of a block whose batches pass each streamed layer together (0: layers stay
-    in memory)."""
+    """Tokens of a batch, of a chunk that is computed by one of the `threads`, and of a block whose batches pass each
+    streamed layer together (0: layers stay in memory)."""
 
     precision: str
     max_tokens: int
     chunk: int
-    block: int = 0
+    block: int
+    threads: int
 
     def __str__(self):
         words = f"{self.precision} without torch, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
+        words += f", {self.threads} thread{'s' * (self.threads > 1)}"
         return f"{words}, layers streamed for {self.block:,} tokens" if self.block else words
 
 
 def bill(export: Exported, setting: Setting) -> dict[str, int]:
     """Return the predicted bytes of a setting, {purpose: bytes}."""
+    activations = activation_bytes(export, setting)
     return {
         "weights": weight_bytes(export, streamed=setting.block > 0),
-        "activations": activation_bytes(export, setting),
-        "tokenizer": TOKENIZER_BYTES * export.config["vocab_size"],
+        "activations": activations,
+        "tokenizer": TOKENIZER_BYTES * export.tokenizer_bytes,
+        "heap": int(HOLES * activations),
         "ONNX Runtime": RUNTIME_BYTES,
     }
 
@@ -93,9 +111,11 @@ def weight_bytes(export, streamed):
 
 
 def activation_bytes(export, setting):
-    """Return the most bytes of activations: hidden states, queries, keys, values, and the larger of two steps.
+    """Return the most bytes of activations: hidden states, queries, keys, values, and in each thread the larger of two
+    steps.
 
-    `attend`: copies of a piece's queries, keys and values by heads, two matrices of scores, and the result twice.
+    `attend`: copies of a piece's keys and values by heads (of one long pair, all of them), of its queries, the result
+    twice, and two matrices of scores.
     `finish`: of a chunk, the wide tensor before and after each of its operators (three alive at once), its int8 copy,
     and six tensors of the hidden size.
     """
@@ -103,10 +123,10 @@ def activation_bytes(export, setting):
     h, f, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     longest = config["max_position_embeddings"]
     tokens = max(setting.max_tokens, longest)
-    piece = max(ATTENTION_TOKENS, longest)
-    attend = 4 * (5 * piece * h + 2 * heads * ATTENTION_SCORES)
+    rows = 2 * max(ATTENTION_TOKENS, longest) + 3 * ATTENTION_TOKENS
+    attend = 4 * (rows * h + 2 * heads * ATTENTION_SCORES)
     finish = setting.chunk * (13 * f + 6 * 4 * h)
-    return 4 * h * (max(tokens, setting.block) + 3 * tokens) + max(attend, finish)
+    return 4 * h * (max(tokens, setting.block) + 3 * tokens) + setting.threads * max(attend, finish)
 
 
 class Plan:
@@ -158,15 +178,13 @@ class Plan:
 
 def settings_for(export: Exported, max_tokens: int | None, offload: bool | None) -> list[Setting]:
     """Return the Settings to try, the fastest first: layers in memory, then streamed, each with ever less at a time."""
-    longest, precision = export.config["max_position_embeddings"], export.precision
-    batch = max_tokens or MAX_TOKENS
-    loaded = [
-        (batch, 256, 0),
-        *((min(batch, max(tokens, longest)), chunk, 0) for tokens, chunk in ((512, 128), (512, 64))),
+    longest, batch, most = export.config["max_position_embeddings"], max_tokens or MAX_TOKENS, threads()
+    loaded = [(batch, 256, 0, most), (512, 128, 0, most), (512, 64, 0, most)]
+    sizes = {True: STREAMED, False: loaded, None: (*loaded, *STREAMED)}[offload]
+    return [
+        Setting(export.precision, min(batch, max(tokens, longest)), chunk, block, min(each, most))
+        for tokens, chunk, block, each in sizes
     ]
-    streamed = [(min(batch, max(tokens, longest)), chunk, block) for tokens, chunk, block in STREAMED]
-    sizes = {True: streamed, False: loaded, None: loaded + streamed}[offload]
-    return [Setting(precision, *size) for size in dict.fromkeys(sizes)]
 
 
 def make(
