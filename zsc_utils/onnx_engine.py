@@ -31,8 +31,9 @@ OUT_OF_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory", "ou
 class OnnxEngine:
     """An Engine for an exported folder. The arguments are those of ZeroShotClassifier.
 
-    An export runs in the precision in which it was made, on the CPU, with full attention. Raises ValueError if a lever
-    asks for something else, and CheckpointError if the folder is broken.
+    An export runs in the precision in which it was made, on the CPU, with full attention. Loading it changes the malloc
+    settings of glibc for the whole process, as a budget does. Raises ValueError if a lever asks for something else, and
+    CheckpointError if the folder is broken.
     """
 
     def __init__(

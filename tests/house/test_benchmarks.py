@@ -5,9 +5,11 @@ import json
 import os
 import platform
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import agreement
+import containers
 import machine
 import nbformat
 import pytest
@@ -234,6 +236,58 @@ def test_every_benchmark_is_run_and_described():
     assert sorted(run_all.BENCHMARKS) == list(SECTIONS)
     for name in run_all.BENCHMARKS:
         assert f"| {name}.py |" in described and (ROOT / "benchmarks" / f"{name}.py").is_file()
+
+
+# ------------------------------------------------------------------------------------------------------ containers
+
+
+def run_in(results):
+    """A stand-in for containers.run: without a limit it takes 12 s, in a container what `results` says for it."""
+    asked = []
+
+    def run(way, folder, work, procs="", patience=None):
+        asked.append((procs, patience))
+        return {"first": 2.0, "seconds": 10.0, "whole": 9} if not procs else results[len(asked) - 2]
+
+    return run, asked
+
+
+@contextmanager
+def some_group(limit):
+    yield Path("group") / str(limit)
+
+
+@pytest.mark.parametrize("end", ["killed", "failed", "not done"])
+def test_containers_shrink_until_one_is_too_small(monkeypatch, end):
+    slow = {"first": 3.0, "seconds": 30.0, "whole": 5}
+    run, asked = run_in([slow, slow, end])
+    monkeypatch.setattr(containers, "run", run)
+    monkeypatch.setattr(containers, "group", some_group)
+    found = containers.in_containers(("by_us", {}), "folder", "work", (512, 256, 128, 64))
+    assert found["containers"] == {"512": slow, "256": slow, "128": end} and found["seconds"] == 10
+    assert [patience for _, patience in asked] == [None, 60.0, 60.0, 60.0]
+    assert [Path(procs).parent.name for procs, _ in asked[1:]] == ["512", "256", "128"]
+
+
+def test_a_way_that_does_not_work_without_a_limit_is_an_error(monkeypatch):
+    monkeypatch.setattr(containers, "run", lambda *_: "failed")
+    with pytest.raises(RuntimeError, match="failed without a limit"):
+        containers.in_containers(("by_us", {}), "folder", "work", (512,))
+
+
+def test_the_table_of_containers_shows_the_smallest_that_worked():
+    def way(seconds, **in_containers):
+        return {"first": 1.0, "seconds": seconds, "whole": 300e6, "containers": in_containers}
+
+    ways = {
+        "transformers pipeline": way(20.0, **{"512": "killed"}),
+        "ours": way(5.0, **{"512": {"seconds": 5}, "256": {"seconds": 10}, "128": "not done"}),
+    }
+    rows = report.containers({"processor": "One", "kind": "avx2", "ways": ways})[2:]
+    assert rows == [
+        "| transformers pipeline | over 512 MB |  | 1.00 | 300 MB | 1.0 s |",
+        "| ours | 256 MB | 2.00 | 4.00 | 300 MB | 1.0 s |",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------- what was committed
