@@ -70,7 +70,9 @@ def containers(record: dict) -> list[str]:
     for way, one in record["ways"].items():
         worked = {int(limit): each for limit, each in one["containers"].items() if not isinstance(each, str)}
         smallest = min(worked, default=None)
-        there = f"{smallest} MB | {baseline / worked[smallest]['seconds']:.2f}" if smallest else f"over {max(map(int, one['containers']))} MB | "
+        there = f"over {max(map(int, one['containers']))} MB | "
+        if smallest is not None:
+            there = f"{smallest} MB | {baseline / worked[smallest]['seconds']:.2f}"
         cells = f"{there} | {baseline / one['seconds']:.2f} | {one['whole'] / 1e6:.0f} MB | {one['first']:.1f} s"
         lines.append(f"| {way} | {cells} |")
     return lines
