@@ -42,7 +42,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[torch,notebooks,scale,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[notebooks,scale,dev]'
 	touch $(READY)
 
 clean:

@@ -16,7 +16,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]
-PINS = PYPROJECT["dependencies"] + EXTRAS["torch"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
+WHOLE = "zsc-utils[torch]"  # what extras that need torch begin with
+INSTALLED = PYPROJECT["dependencies"] + EXTRAS["torch"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
+PINS = [pin for pin in INSTALLED if pin != WHOLE]
 # where a dependency that is not imported by name is used; escapes keep these words from finding themselves
 USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--nbval"),
            "pytest-xdist": ("Makefile", "--numprocesses"),
@@ -68,6 +70,11 @@ def test_the_pins_fit_together(tmp_path):
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "-r", listed]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "Would install" not in done.stdout, done.stdout + done.stderr
+
+
+def test_an_extra_that_needs_torch_brings_it():
+    assert {name for name, pins in EXTRAS.items() if pins[0] == WHOLE} == {"notebooks", "scale", "bench", "training"}
+    assert not any(pin.startswith(("torch", "transformers")) for pin in PYPROJECT["dependencies"])
 
 
 @pytest.mark.parametrize("pin", PINS)
