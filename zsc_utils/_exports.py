@@ -59,7 +59,7 @@ class Exported:
 
 def is_export(name: object) -> bool:
     """Return whether `name` is a folder that `zsc_utils.export` has written."""
-    file = Path(name) / "config.json" if isinstance(name, str | os.PathLike) else None
+    file = Path(name).expanduser() / "config.json" if isinstance(name, str | os.PathLike) else None
     if file is None or not file.is_file():
         return False
     try:
@@ -96,8 +96,11 @@ class MappedWeights:
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error}. Export the checkpoint anew") from error
         self.stamp = self.status()
+        try:
+            self.bytes = mmap.mmap(self.handle, 0, access=mmap.ACCESS_READ)
+        except ValueError as error:  # an empty file
+            raise CheckpointError(f"{path} is broken or cut short: {error}. Export the checkpoint anew") from error
         self.start, self.entries = self.header()
-        self.bytes = mmap.mmap(self.handle, 0, access=mmap.ACCESS_READ)
 
     def __del__(self):
         if hasattr(self, "handle"):
@@ -106,10 +109,10 @@ class MappedWeights:
     def header(self):
         """Return (byte offset of the tensors, {name: (dtype, shape, start, end)})."""
         try:
-            size = int.from_bytes(os.pread(self.handle, 8, 0), "little")
+            size = int.from_bytes(self.read(0, 8), "little")
             if size > 100_000_000:
                 raise ValueError("no header")
-            stated = json.loads(os.pread(self.handle, size, 8))
+            stated = json.loads(self.read(8, size))
             stated.pop("__metadata__", None)
             entries = {}
             for name, entry in stated.items():
@@ -126,6 +129,10 @@ class MappedWeights:
     def status(self):
         status = os.fstat(self.handle)
         return status.st_size, status.st_mtime_ns, status.st_nlink > 0
+
+    def read(self, start, size):
+        """Return bytes of the file. They come past the mapping, whose pages stay untouched, where the system can."""
+        return os.pread(self.handle, size, start) if hasattr(os, "pread") else self.bytes[start : start + size]
 
     def check(self) -> None:
         """Raise CheckpointError if the file has changed: to touch a page beyond its end would end the process."""
@@ -145,7 +152,7 @@ class MappedWeights:
         dtype, (_, width), start, _ = self.entries[name]
         different, places = np.unique(numbers, return_inverse=True)
         size = width * dtype.itemsize
-        read = b"".join(os.pread(self.handle, size, self.start + start + int(n) * size) for n in different)
+        read = b"".join(self.read(self.start + start + int(number) * size, size) for number in different)
         return np.frombuffer(read, dtype).reshape(len(different), width)[places]
 
     def expect(self, names: Iterable[str]) -> None:

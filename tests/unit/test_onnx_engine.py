@@ -248,6 +248,7 @@ def cut_short(file):
         (other_shape, "embeddings.words.* of another shape"),
         (lambda folder: cut_short(folder / "model.safetensors"), "broken or cut short"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "broken or cut short"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "broken or cut short"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors cannot be read"),
         (lambda folder: cut_short(folder / "finish.onnx"), "finish.onnx is missing or broken"),
         (lambda folder: (folder / "attend.onnx").unlink(), "attend.onnx is missing or broken"),
@@ -278,6 +279,21 @@ def test_rows_are_read_as_they_are_asked_for(folder):
     numbers = np.array([7, 2, 7, 0])
     assert (weights.rows("embeddings.words", numbers) == weights.array("embeddings.words")[numbers]).all()
     assert read_export(folder).stored_bytes == (folder / "model.safetensors").stat().st_size
+
+
+def test_a_system_without_its_calls_gives_the_same(folder, monkeypatch):
+    """Windows has neither pread nor advice about pages nor a list of this process's processors."""
+    expected = zsc.ZeroShotClassifier(folder, offload=True)(TEXTS, LABELS)
+    monkeypatch.delattr("os.pread")
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    for advice in ("MADV_WILLNEED", "MADV_DONTNEED"):
+        monkeypatch.delattr(f"mmap.{advice}")
+    assert zsc.ZeroShotClassifier(folder, offload=True)(TEXTS, LABELS) == expected
+
+
+def test_a_folder_in_the_home_directory_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert zsc.ZeroShotClassifier(f"~/{folder.name}")(TEXTS, LABELS) == zsc.ZeroShotClassifier(folder)(TEXTS, LABELS)
 
 
 # -------------------------------------------------------------------------------------------------------------- export
