@@ -75,7 +75,7 @@ def containers(record: dict) -> list[str]:
             there = f"{smallest} MB | {baseline / worked[smallest]['seconds']:.2f}"
         cells = f"{there} | {baseline / one['seconds']:.2f} | {one['whole'] / 1e6:.0f} MB | {one['first']:.1f} s"
         lines.append(f"| {way} | {cells} |")
-    return lines
+    return [*lines, "", f"Sizes that were tried, in MB: {', '.join(map(str, record['limits']))}."]
 
 
 def chart(record: dict) -> list[str]:

@@ -283,10 +283,12 @@ def test_the_table_of_containers_shows_the_smallest_that_worked():
         "transformers pipeline": way(20.0, **{"512": "killed"}),
         "ours": way(5.0, **{"512": {"seconds": 5}, "256": {"seconds": 10}, "128": "not done"}),
     }
-    rows = report.containers({"processor": "One", "kind": "avx2", "ways": ways})[2:]
+    rows = report.containers({"processor": "One", "kind": "avx2", "ways": ways, "limits": [512, 256, 128]})[2:]
     assert rows == [
         "| transformers pipeline | over 512 MB |  | 1.00 | 300 MB | 1.0 s |",
         "| ours | 256 MB | 2.00 | 4.00 | 300 MB | 1.0 s |",
+        "",
+        "Sizes that were tried, in MB: 512, 256, 128.",
     ]
 
 
