@@ -166,6 +166,27 @@ def resident(pid: int | str) -> dict[str, int]:
     return {kind: int(count) * 1024 for kind, count in re.findall(r"^((?:Vm|Rss)\w+):\s+(\d+) kB", status, re.M)}
 
 
+class Growth:
+    """How far this process has grown since `started`, what `resident` returned then.
+
+    `measured` is the growth and `whole` the whole process, in bytes, at their peak; both are None if the system does
+    not report them. If the process held more memory before, they are the largest values that `update` has read, and
+    miss memory that was freed before.
+    """
+
+    def __init__(self, started: dict[str, int] | None = None):
+        self.started = started or resident("self")
+        self.measured: int | None = None
+        self.whole: int | None = None
+
+    def update(self) -> None:
+        if now := resident("self"):
+            # the kernel's high-water mark is exact, but useful only if it rose since the start
+            mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
+            self.whole = max(self.whole or 0, now[mark])
+            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
+
+
 def proportional(pid: int | str) -> int | None:
     """Return a process's proportional set size (Pss) in bytes: each page is divided by the number of processes that
     share it, so a sum over processes counts no page twice. None if the system does not report it."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from zsc_utils._container import CONTAINER, container_budget
 from zsc_utils._exports import INT8, Exported, shapes
-from zsc_utils._process import resident
+from zsc_utils._process import Growth, resident
 from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Groups, Size
 
@@ -129,21 +129,15 @@ def activation_bytes(export, setting):
     return 4 * h * (max(tokens, setting.block) + 3 * tokens) + setting.threads * max(attend, finish)
 
 
-class Plan:
+class Plan(Growth):
     """The chosen setting and its predicted and measured bytes; all are growth since the plan was made.
 
     `measured` is the peak, and `whole` that of the whole process; both are None if the system does not report them.
     """
 
     def __init__(self, export, budget, setting, rejected, started):
-        self.subject, self.budget, self.setting, self.rejected, self.started = (
-            export,
-            budget,
-            setting,
-            rejected,
-            started,
-        )
-        self.measured = self.whole = None
+        super().__init__(started)
+        self.subject, self.budget, self.setting, self.rejected = export, budget, setting, rejected
 
     @property
     def bill(self) -> dict[str, int]:
@@ -159,11 +153,8 @@ class Plan:
         return self.predicted
 
     def look(self, ids):
-        """Update `measured` after a batch."""
-        if now := resident("self"):
-            mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
-            self.whole = max(self.whole or 0, now[mark])
-            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
+        """Update `measured` after a batch; the tokens that occurred do not matter here."""
+        self.update()
 
     def __str__(self):
         budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"

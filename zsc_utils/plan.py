@@ -16,7 +16,7 @@ import torch
 from zsc_utils import checkpoint as door
 from zsc_utils import inference
 from zsc_utils._container import CONTAINER, container_budget
-from zsc_utils._process import MKL_KEEPS_BUFFERS, resident, tight_heap
+from zsc_utils._process import MKL_KEEPS_BUFFERS, Growth, resident, tight_heap
 from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Name, Size
@@ -233,7 +233,7 @@ class Chosen:
 LEFT_TO_THE_PLAN = Chosen()
 
 
-class Plan:
+class Plan(Growth):
     """The chosen setting and its predicted, expected and measured bytes.
 
     All are growth of the process since the plan was made. `predicted` is for the worst texts. `expected` is lower if
@@ -245,8 +245,7 @@ class Plan:
 
     def __init__(self, subject, budget, setting, rejected, started=None):
         self.subject, self.budget, self.setting, self.rejected = subject, budget, setting, rejected
-        self.started = started or resident("self")
-        self.measured = self.whole = None
+        super().__init__(started)
         self.seen = np.zeros(subject.config.vocab_size, bool)
 
     @property
@@ -271,11 +270,7 @@ class Plan:
     def look(self, ids):
         """Record that these tokens occurred, and update `measured`."""
         self.seen[ids] = True
-        if now := resident("self"):
-            # the kernel's high-water mark is exact, but useful only if it rose since the start
-            mark = "VmHWM" if now["VmHWM"] > self.started["VmHWM"] else "VmRSS"
-            self.whole = max(self.whole or 0, now[mark])
-            self.measured = max(self.measured or 0, now[mark] - self.started["VmRSS"])
+        self.update()
 
     def __str__(self):
         budget = "no budget" if self.budget is None else f"memory_budget {format_size(self.budget)}"

@@ -385,10 +385,10 @@ def test_what_is_measured_is_the_most_and_never_below_nothing(oracle, monkeypatc
     """A process that held more before may shrink while it works."""
     plan = planning.Plan(planning.subject_of(oracle), None, None, [], {"VmHWM": 900, "VmRSS": 500})
     for now, measured, whole in [(400, 0, 400), (700, 200, 700), (600, 200, 700)]:
-        monkeypatch.setattr(planning, "resident", lambda _, now=now: {"VmHWM": 900, "VmRSS": now})
+        monkeypatch.setattr(_process, "resident", lambda _, now=now: {"VmHWM": 900, "VmRSS": now})
         plan.look(np.array([1, 2]))
         assert (plan.measured, plan.whole) == (measured, whole)
-    monkeypatch.setattr(planning, "resident", lambda _: {"VmHWM": 1000, "VmRSS": 600})  # the mark has risen
+    monkeypatch.setattr(_process, "resident", lambda _: {"VmHWM": 1000, "VmRSS": 600})  # the mark has risen
     plan.look(np.array([1]))
     assert (plan.measured, plan.whole, plan.seen.sum()) == (500, 1000, 2)
 
