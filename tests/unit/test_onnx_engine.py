@@ -2,11 +2,15 @@
 
 import copy
 import json
+import mmap
+import os
 import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -16,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from oracle import ORACLE
 from results import same
+from tokenizers import Tokenizer
+from toys import draw
 
 import zsc_utils as zsc
 from zsc_utils import memory, onnx_engine, onnx_plan
@@ -59,15 +65,44 @@ def test_the_logits_are_those_of_torch(folder, precision, oracle):
     assert np.abs(without - of_torch).max() < WITHIN[precision] * np.abs(of_torch).max()
 
 
+def padded(pairs):
+    """{input: array (pairs, length)} of the whole graph."""
+    shape = len(pairs), max(pairs.lengths)
+    inputs = {name: np.zeros(shape, np.int64) for name in ("input_ids", "token_type_ids", "attention_mask")}
+    for row in range(len(pairs)):
+        ids, types, _ = pairs.batch([row])
+        for name, values in zip(inputs, (ids, types, 1)):
+            inputs[name][row, : len(ids)] = values
+    return inputs
+
+
+def test_every_weight_is_used(oracle, tmp_path):
+    """The small checkpoint has no biases, and norms that change nothing; here all of them are drawn."""
+    model = copy.deepcopy(oracle.model)
+    draw(model)
+    checkpoint = replace(oracle, model=model)
+    of_torch = zsc.ZeroShotClassifier(checkpoint).logits(PAIRS)
+    classify = zsc.ZeroShotClassifier(zsc.export(checkpoint, tmp_path / "drawn"))
+    pairs = Pairs(classify.engine.tokenizer, PAIRS)
+    whole = onnxruntime.InferenceSession(tmp_path / "drawn" / "model.onnx").run(None, padded(pairs))[0]
+    for found in (classify.logits(PAIRS), whole[pairs.position]):
+        assert np.abs(found - of_torch).max() < 1e-5 * np.abs(of_torch).max()
+    int8 = zsc.ZeroShotClassifier(zsc.export(checkpoint, tmp_path / "int8", "int8")).logits(PAIRS)
+    assert np.abs(int8 - of_torch).max() < WITHIN["int8"] * np.abs(of_torch).max()
+
+
 @pytest.mark.parametrize("precision", ["int8"], indirect=True)
 def test_a_product_in_int8_is_that_of_torch(folder, oracle):
     engine, model = OnnxEngine(folder), zsc.quantization.quantize(oracle, "int8").model
     x = np.random.default_rng(0).standard_normal((70, model.config.hidden_size)).astype(np.float32)
+    x[10:20] *= 1e-6  # a token has its own scale, however small it is
+    x[20] = 0
     weights = engine.arrays("layers.1", onnx_engine.PROJECT) | {"levels": np.array(activation_range(), np.float32)}
     attention = model.bert.encoder.layer[1].attention.self
     for name, found in zip(("query", "key", "value"), engine.graphs["project"].run(None, {"x": x} | weights)):
         of_torch = getattr(attention, name)(torch.from_numpy(x)).numpy()
-        assert np.abs(found - of_torch).max() < 1e-5 * np.abs(of_torch).max()
+        assert found == pytest.approx(of_torch, rel=1e-4, abs=1e-10)
+        assert 0 < np.abs(found[10:20]).max() < 1e-4 and not found[20].any()
 
 
 @pytest.mark.parametrize("precision", ["fp32"], indirect=True)
@@ -84,14 +119,8 @@ def test_the_whole_graph_gives_the_same_logits_padded(folder, precision):
     """Any tool that reads ONNX can run it; it finds the two classes in the file's metadata."""
     classify = zsc.ZeroShotClassifier(folder)
     pairs = Pairs(classify.engine.tokenizer, PAIRS)
-    shape = len(pairs), max(pairs.lengths)
-    inputs = {name: np.zeros(shape, np.int64) for name in ("input_ids", "token_type_ids", "attention_mask")}
-    for row in range(len(pairs)):
-        ids, types, _ = pairs.batch([row])
-        for name, values in zip(inputs, (ids, types, 1)):
-            inputs[name][row, : len(ids)] = values
     session = onnxruntime.InferenceSession(folder / "model.onnx")
-    found = session.run(["logits"], inputs)[0][pairs.position]
+    found = session.run(["logits"], padded(pairs))[0][pairs.position]
     of_steps = classify.logits(PAIRS)
     assert np.abs(found - of_steps).max() < WITHIN[precision] * np.abs(of_steps).max()
     stated = session.get_modelmeta().custom_metadata_map
@@ -184,6 +213,57 @@ def test_a_budget_is_kept(precision, tmp_path):
     assert zsc.ZeroShotClassifier(folder, memory_budget=smallest).plan.setting.block
 
 
+def test_the_bytes_of_weights_are_those_in_the_file(folder):
+    sizes = {
+        name: end - start for name, (_, _, start, end) in MappedWeights(folder / "model.safetensors").entries.items()
+    }
+    words, export = sizes.pop("embeddings.words"), read_export(folder)
+    one_layer = sum(size for name, size in sizes.items() if name.startswith("layers.0."))
+    layers = export.config["num_hidden_layers"]
+    assert words > 0 and layers == 2
+    loaded, streamed = (onnx_plan.make(export, offload=offload).bill["weights"] for offload in (False, True))
+    assert loaded == sum(sizes.values())
+    assert streamed == sum(sizes.values()) - layers * one_layer + 2 * one_layer
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_what_a_tokenizer_takes_is_in_the_bill(folder):
+    """A tokenizer of a real size, that of mini."""
+    file = Path(zsc.__file__).parent / "data" / "mini" / "tokenizer.json"
+    grown = memory.process_peak(lambda: len(Tokenizer.from_file(str(file)).get_vocab())).anonymous
+    assert 0.5 * grown < onnx_plan.TOKENIZER_BYTES * file.stat().st_size < 3 * grown
+
+
+def test_a_budget_of_just_the_predicted_bytes_is_enough(folder):
+    export = read_export(folder)
+    for offload in (False, True):
+        made = onnx_plan.make(export, offload=offload)
+        assert onnx_plan.make(export, made.predicted, offload=offload).setting == made.setting
+        assert onnx_plan.make(export, made.predicted - 1, offload=offload).setting != made.setting
+
+
+def test_threads_are_those_that_the_container_allows(folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    engine = OnnxEngine(folder)
+    assert engine.plan.setting.threads == 3 and "3 threads" in str(engine.plan)
+    few, many = (onnx_plan.activation_bytes(engine.checkpoint, replace(engine.plan.setting, threads=n)) for n in (1, 3))
+    assert many > few
+    for senseless in ("0", "many", ""):
+        monkeypatch.setenv("OMP_NUM_THREADS", senseless)
+        assert onnx_plan.threads() == len(os.sched_getaffinity(0))
+
+
+def test_advice_is_about_the_pages_of_the_tensors_only(folder):
+    weights, advised = MappedWeights(folder / "model.safetensors"), []
+    whole, weights.bytes = weights.bytes, SimpleNamespace(madvise=lambda *asked: advised.append(asked))
+    weights.release(["layers.1.widen"])
+    ((advice, first, size),) = advised
+    _, _, start, end = weights.entries["layers.1.widen"]
+    start, end = weights.start + start, weights.start + end
+    assert advice == mmap.MADV_DONTNEED and first % mmap.PAGESIZE == 0 and first + size == end
+    assert start - mmap.PAGESIZE < first <= start and len(whole) >= end
+
+
 def test_a_batch_too_large_for_the_memory_is_halved_and_the_answers_are_the_same(folder, monkeypatch):
     classify, attention = zsc.ZeroShotClassifier(folder), OnnxEngine.attention
     expected = classify(TEXTS, LABELS)
@@ -232,6 +312,11 @@ def without_key(folder):
     (folder / "config.json").write_text(json.dumps(stated | {"hidden_size": "wide"}))
 
 
+def negative(folder):
+    stated = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(stated | {"num_hidden_layers": -1}))
+
+
 def other_shape(folder):
     stated = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(stated | {"vocab_size": stated["vocab_size"] + 1}))
@@ -245,6 +330,7 @@ def cut_short(file):
     "damage, words",
     [
         (without_key, "config.json is broken: hidden_size"),
+        (negative, "config.json is broken: num_hidden_layers"),
         (other_shape, "embeddings.words.* of another shape"),
         (lambda folder: cut_short(folder / "model.safetensors"), "broken or cut short"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 99), "broken or cut short"),
