@@ -4,8 +4,9 @@ import html
 import os
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 LEDGER = Path(__file__).parent.parent / "claims.toml"
@@ -14,16 +15,19 @@ VERDICTS = ("open", "confirmed", "qualified", "refuted", "not testable here")
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: `says` is in our words, `figure` is the article's number if it gives one, `found` is our result."""
+    """One claim: `says` is in our words, `figure` is the article's number if it gives one, `rule` says what would
+    confirm or qualify it, `found` is what the article's code or words come to, `reached` what this collection reaches."""
 
     id: str
     section: str
     says: str
+    rule: str
     verdict: str
     notebook: str
     cell: str
     figure: str = ""
     found: str = ""
+    reached: str = ""
 
 
 def read(file: Path = LEDGER) -> list[Claim]:
@@ -63,53 +67,111 @@ SIGNS = {"open": ("?", "#999999"), "confirmed": ("✓", "#0072B2"), "qualified":
          "refuted": ("✗", "#D55E00"), "not testable here": ("–", "#666666")}  # fmt: skip
 
 
-def page(claims: Sequence[Claim]) -> str:
-    """The ledger as an HTML table, verdicts with sign and colour, notebooks as links, and the score below it."""
-    head = "".join(f"<th>{name}</th>" for name in ("§", "claim", "the article says", "verdict", "found", "in"))
-    body = "".join(page_row(claim) for claim in claims)
+def page(claims: Sequence[Claim], bets: Mapping[str, str] | None = None, verdicts: bool = True) -> str:
+    """The ledger as an HTML table, verdicts with sign and colour, notebooks as links, and the score below it.
+
+    `bets` are a reader's verdicts by claim id, in a column of their own. Without `verdicts` nothing is given away: the
+    table has claims, what the article says, and the notebooks that decide.
+    """
+    shown = ["§", "claim", "the article says", *(["your bet"] if bets is not None else [])]
+    shown += ["verdict", "found", "within reach"] if verdicts else []
+    head = "".join(f"<th>{name}</th>" for name in (*shown, "in"))
+    body = "".join(page_row(claim, bets, verdicts) for claim in claims)
     style = 'style="border-collapse:collapse;font-size:90%"'
-    return f'<table {style}><tr style="text-align:left">{head}</tr>{body}</table><p>{score(claims)}</p>'
+    below = f"<p>{score(claims)}</p>" if verdicts else ""
+    return f'<table {style}><tr style="text-align:left">{head}</tr>{body}</table>{below}'
 
 
-def page_row(claim):
-    """One claim as an HTML table row."""
-    sign, colour = SIGNS[claim.verdict]
-    verdict = f'<b style="color:{colour};white-space:nowrap">{sign} {claim.verdict}</b>'
-    link = f'<a href="{claim.notebook}.ipynb">{claim.notebook[:2]}</a>'
-    told = [html.escape(text) for text in (claim.section, claim.says, claim.figure)]
-    cells = [*told, verdict, html.escape(claim.found), link]
+def page_row(claim, bets, verdicts):
+    """One claim as an HTML table row; its rule stands below what it says, in grey."""
+    rule = f'<br><span style="color:#666666;font-size:85%">{html.escape(claim.rule)}</span>' if verdicts else ""
+    cells = [html.escape(claim.section), html.escape(claim.says) + rule, html.escape(claim.figure)]
+    if bets is not None:
+        cells.append(signed(bets.get(claim.id, "open")))
+    if verdicts:
+        cells += [signed(claim.verdict), html.escape(claim.found), html.escape(claim.reached)]
+    cells.append(f'<a href="{claim.notebook}.ipynb">{claim.notebook[:2]}</a>')
     return "<tr>" + "".join(f'<td style="padding:.2em .6em;text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def signed(verdict):
+    """A verdict in bold, with its sign and colour."""
+    sign, colour = SIGNS[verdict]
+    return f'<b style="color:{colour}">{sign} {verdict}</b>'
+
+
+BETTER = ("confirmed", "qualified", "refuted")  # from the best to the worst
+
+
+def judge(printed: str, measured: float, promise: str = "equal") -> str:
+    """The verdict on one number: confirmed, qualified or refuted, by the rule of claims.toml.
+
+    `printed` is the article's number as it stands there, such as "110" or "1-2" (a range). As printed means: `measured`
+    rounds to it, or lies in the range. Within a tenth of it, the claim is qualified. A `promise` of "at least" or "at
+    most" is kept too by a number that is better.
+
+    >>> judge("110", 102.3), judge("1.8", 2.4, "at least"), judge("1-2", 0.017)
+    ('qualified', 'confirmed', 'refuted')
+    """
+    low, high = (Decimal(part) for part in (printed.split("-") * 2)[:2])
+    half = Decimal(1).scaleb(low.as_tuple().exponent) / 2
+    below, above = promise != "at most", promise != "at least"  # on which sides a number can be wrong
+    for verdict, floor, ceiling in (
+        ("confirmed", low - half, high + half),
+        ("qualified", low * Decimal("0.9"), high * Decimal("1.1")),
+    ):
+        if not (below and measured < floor or above and measured > ceiling):
+            return verdict
+    return "refuted"
 
 
 def decide(
     claim_id: str,
     found: str,
     *,
-    literally: bool = False,
+    holds: bool | None = None,
+    equal: Mapping[str, float] = {},
+    at_least: Mapping[str, float] = {},
+    at_most: Mapping[str, float] = {},
     in_part: bool = False,
     testable: bool = True,
     noisy: bool = False,
+    reached: str = "",
     file: Path = LEDGER,
 ) -> bool:
     """Print the verdict on a claim from a measurement, and return whether the ledger agrees.
 
-    `found` is the measured result in words. The claim is confirmed if it holds `literally`, qualified if it holds
-    `in_part`, else refuted. It is not `testable` here if something is missing, such as a GPU. `found` must equal the
-    ledger's text, unless it is `noisy`, that is, different on each machine. Two differences are only
-    printed: with a reader's own checkpoint (ZSC_CHECKPOINT), and where the ledger's machine could not test the claim.
-    Raises KeyError for a claim that is not in the ledger.
+    `found` is the measured result in words. `holds` says whether words are true as they stand. `equal`, `at_least` and
+    `at_most` have measured numbers by what is printed, see `judge`. The worst of all decides. What would be refuted
+    is qualified if it holds `in_part`, under a condition. It is not `testable` here if something is missing, such as a
+    GPU. `reached` is what this collection reaches; it changes no verdict. Both texts must equal the ledger's, unless
+    they are `noisy`, that is, different on each machine. Two differences are only printed: with a reader's own
+    checkpoint (ZSC_CHECKPOINT), and where the ledger's machine could not test the claim. Raises KeyError for a claim
+    that is not in the ledger, and TypeError without anything to judge.
     """
     ledger = {claim.id: claim for claim in read(file)}
     if claim_id not in ledger:
         raise KeyError(f"claim {claim_id!r} is not in {file.name}")
-    claim = ledger[claim_id]
-    verdict = "confirmed" if literally else "qualified" if in_part else "refuted"
-    if not testable:
-        verdict = "not testable here"
-    figure = f" ({claim.figure})" if claim.figure else ""
-    print(f"Claim, section {claim.section}: {claim.says}{figure}\n{verdict.upper()}: {found}")
-    agrees = verdict == claim.verdict and (noisy or found == claim.found)
+    claim, verdicts = ledger[claim_id], [] if holds is None else ["confirmed" if holds else "refuted"]
+    for promise, figures in (("equal", equal), ("at least", at_least), ("at most", at_most)):
+        verdicts += [judge(printed, measured, promise) for printed, measured in figures.items()]
+    if testable and not verdicts:
+        raise TypeError(f"claim {claim_id!r}: nothing to judge; give holds, equal, at_least or at_most")
+    verdict = max(verdicts, key=BETTER.index) if testable else "not testable here"
+    if verdict == "refuted" and in_part:
+        verdict = "qualified"
+    show(claim, verdict, found, reached)
+    agrees = verdict == claim.verdict and (noisy or (found, reached) == (claim.found, claim.reached))
     if not agrees:
-        print(f"The ledger has: {claim.verdict}, {claim.found or 'no figure'}")
+        texts = ", ".join(text for text in (claim.found, claim.reached) if text)
+        print(f"The ledger has: {claim.verdict}, {texts or 'no figure'}")
     more_than_the_ledger = testable and claim.verdict == "not testable here"
     return agrees or more_than_the_ledger or "ZSC_CHECKPOINT" in os.environ
+
+
+def show(claim, verdict, found, reached):
+    """Print a claim with its rule, the verdict, and what was found and reached."""
+    figure = f" ({claim.figure})" if claim.figure else ""
+    print(f"Claim, section {claim.section}: {claim.says}{figure}\nRule: {claim.rule}\n{verdict.upper()}: {found}")
+    if reached:
+        print(f"Within reach: {reached}")

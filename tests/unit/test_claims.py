@@ -20,6 +20,10 @@ def test_the_article_s_sections_are_all_there():
                       "7": 5}  # fmt: skip
 
 
+def test_each_claim_has_a_rule_of_its_own_words():
+    assert all(claim.rule.endswith(".") and len(claim.rule) > 30 for claim in LEDGER)
+
+
 def test_where_there_is_no_ledger_that_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="claims.toml: the ledger is in the project's checkout"):
         claims.read(tmp_path / "claims.toml")
@@ -70,7 +74,10 @@ def test_the_table_shows_every_claim_and_counts_the_decided():
     lines = claims.table(LEDGER).splitlines()
     assert len(lines) == len(LEDGER) + 3
     assert all(claim.says in line for claim, line in zip(LEDGER, lines[2:]))
-    decided = [claims.Claim("a", "1", "x", "refuted", "n", "c"), claims.Claim("b", "1", "y", "open", "n", "d")]
+    decided = [
+        claims.Claim("a", "1", "x", "r", "refuted", "n", "c"),
+        claims.Claim("b", "1", "y", "r", "open", "n", "d"),
+    ]
     assert claims.table(decided).endswith("1 of 2 claims decided: 1 refuted")
 
 
@@ -82,11 +89,42 @@ def test_the_page_has_every_claim_with_its_verdict_and_a_link_to_what_decides_it
         assert f" {claim.verdict}</b>" in row and f'href="{claim.notebook}.ipynb"' in row
     assert claims.score(LEDGER) in page
     assert len({colour for _, colour in claims.SIGNS.values()}) == len(claims.VERDICTS) == len(claims.SIGNS)
-    sharp = claims.Claim("a", "1", "<b>", "refuted", "01_x", "c", found="x & y")
-    assert "&lt;b&gt;" in claims.page([sharp]) and "x &amp; y" in claims.page([sharp])
+    sharp = claims.Claim("a", "1", "<b>", "r < s", "refuted", "01_x", "c", found="x & y")
+    assert all(text in claims.page([sharp]) for text in ("&lt;b&gt;", "x &amp; y", "r &lt; s"))
 
 
-ENTRY = '[[claims]]\nid = "a"\nsection = "1"\nsays = "x"\nverdict = "{}"\nnotebook = "n"\ncell = "c"\n'
+def test_a_page_of_bets_gives_nothing_away():
+    page = claims.page(LEDGER, bets={"parameter-count": "confirmed"}, verdicts=False)
+    assert all(html.escape(claim.says) in page and html.escape(claim.rule) not in page for claim in LEDGER)
+    assert page.count("confirmed") == 1 and "refuted" not in page and "decided" not in page
+    assert "your bet" in page and "your bet" not in claims.page(LEDGER)
+
+
+@pytest.mark.parametrize(
+    "printed, measured, promise, verdict",
+    [
+        ("110", 110.4, "equal", "confirmed"),
+        ("110", 110.6, "equal", "qualified"),
+        ("110", 99.1, "equal", "qualified"),
+        ("110", 98.9, "equal", "refuted"),
+        ("110", 121.1, "equal", "refuted"),
+        ("1.8", 1.76, "equal", "confirmed"),
+        ("1.8", 1.74, "equal", "qualified"),
+        ("1-2", 1.5, "equal", "confirmed"),
+        ("1-2", 2.6, "equal", "refuted"),
+        ("1.8", 9.0, "at least", "confirmed"),
+        ("1.8", 1.63, "at least", "qualified"),
+        ("1.8", 1.61, "at least", "refuted"),
+        ("28", 5.0, "at most", "confirmed"),
+        ("28", 30.0, "at most", "qualified"),
+        ("28", 31.0, "at most", "refuted"),
+    ],
+)
+def test_one_rule_judges_every_number(printed, measured, promise, verdict):
+    assert claims.judge(printed, measured, promise) == verdict
+
+
+ENTRY = '[[claims]]\nid = "a"\nsection = "1"\nsays = "x"\nrule = "r"\nverdict = "{}"\nnotebook = "n"\ncell = "c"\n'
 
 
 @pytest.mark.parametrize(
@@ -105,14 +143,22 @@ DECIDED = ENTRY.replace('"x"', '"it is big"\nfigure = "9"\nfound = "7"')
 @pytest.mark.parametrize(
     "verdict, found, holds, agrees",
     [
-        ("confirmed", "7", dict(literally=True), True),
-        ("qualified", "7", dict(literally=False, in_part=True), True),
-        ("refuted", "7", dict(literally=False), True),
-        ("confirmed", "7", dict(literally=False), False),
-        ("refuted", "8", dict(literally=False), False),
-        ("refuted", "8", dict(literally=False, noisy=True), True),
-        ("not testable here", "7", dict(literally=True, testable=False), True),
-        ("confirmed", "7", dict(literally=True, testable=False), False),
+        ("confirmed", "7", dict(holds=True), True),
+        ("qualified", "7", dict(holds=False, in_part=True), True),
+        ("confirmed", "7", dict(holds=True, in_part=True), True),
+        ("refuted", "7", dict(holds=False), True),
+        ("confirmed", "7", dict(holds=False), False),
+        ("refuted", "8", dict(holds=False), False),
+        ("refuted", "7", dict(holds=False, reached="5"), False),
+        ("refuted", "8", dict(holds=False, reached="5", noisy=True), True),
+        ("not testable here", "7", dict(holds=True, testable=False), True),
+        ("not testable here", "7", dict(testable=False), True),
+        ("confirmed", "7", dict(holds=True, testable=False), False),
+        ("confirmed", "7", dict(equal={"9": 9.2}, at_least={"3": 4}, at_most={"28": 8}), True),
+        ("qualified", "7", dict(equal={"9": 9.2}, at_least={"3.0": 2.8}), True),
+        ("refuted", "7", dict(equal={"9": 9.2}, at_most={"28": 80}), True),
+        ("refuted", "7", dict(holds=False, equal={"9": 9.2}), True),
+        ("qualified", "7", dict(at_most={"28": 80}, in_part=True), True),
     ],
 )
 def test_a_measurement_decides_and_the_ledger_must_agree(tmp_path, monkeypatch, capsys, verdict, found, holds, agrees):
@@ -127,15 +173,21 @@ def test_a_measurement_decides_and_the_ledger_must_agree(tmp_path, monkeypatch, 
 def test_a_reader_s_own_checkpoint_may_differ_from_the_ledger(tmp_path, monkeypatch):
     monkeypatch.setenv("ZSC_CHECKPOINT", "mine")
     (tmp_path / "claims.toml").write_text(DECIDED.format("refuted"))
-    assert claims.decide("a", "8", literally=True, file=tmp_path / "claims.toml")
+    assert claims.decide("a", "8", holds=True, file=tmp_path / "claims.toml")
 
 
 def test_a_machine_may_have_what_the_ledger_s_lacked(tmp_path, monkeypatch):
     monkeypatch.delenv("ZSC_CHECKPOINT", raising=False)
     (tmp_path / "claims.toml").write_text(DECIDED.format("not testable here"))
-    assert claims.decide("a", "8", literally=True, file=tmp_path / "claims.toml")
+    assert claims.decide("a", "8", holds=True, file=tmp_path / "claims.toml")
 
 
 def test_deciding_a_claim_that_nobody_made_is_an_error():
     with pytest.raises(KeyError, match="claim 'nobody' is not in claims.toml"):
-        claims.decide("nobody", "1", literally=True)
+        claims.decide("nobody", "1", holds=True)
+
+
+def test_a_verdict_needs_something_to_judge(tmp_path):
+    (tmp_path / "claims.toml").write_text(DECIDED.format("refuted"))
+    with pytest.raises(TypeError, match="claim 'a': nothing to judge"):
+        claims.decide("a", "7", file=tmp_path / "claims.toml")
