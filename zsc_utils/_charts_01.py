@@ -1,33 +1,190 @@
-"""Charts of lessons 01 and 01b: what the reader sees is drawn here, so that the lessons' cells show the idea."""
+"""Charts of lessons 01 and 01b, and control groups for 01b, so that the lessons' cells show the idea."""
 
-from collections.abc import Mapping, Sequence
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from transformers import PretrainedConfig
 
 from zsc_utils import plots
+from zsc_utils._container import GROUPS
 from zsc_utils.memory import format_size, predict
 
-KINDS = {"anonymous": plots.BYTES["activations"], "file-backed": plots.BYTES["file-backed"]}
+QUIET = "#595959"  # for notes, as in drawings
+Curve = Sequence[tuple[float, int]]  # (seconds, bytes)
+METERS = {"resident": QUIET, "proportional": plots.CHOSEN}
 
 
-def gelu_and_layer_norm(before: torch.Tensor, norm_weight: torch.nn.LayerNorm) -> None:
-    """Show two charts: the curve of GELU, and the numbers of one token (hidden size) before and after a LayerNorm."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(7, 2.6))
-    inputs = torch.linspace(-4, 4, 161)
-    left.plot(inputs, torch.relu(inputs), color=plots.OTHER, linestyle=":")
-    left.plot(inputs, torch.nn.functional.gelu(inputs), color=plots.BYTES["feed-forward"])
-    left.annotate("GELU", (2.4, 2.4), (0.9, 2.9), color=plots.BYTES["feed-forward"])
-    left.annotate("negative: 0", (-3.8, 0.25), color="#595959", fontsize=8)
-    at_one = torch.nn.functional.gelu(torch.tensor([1.0, -1.0])).tolist()
-    left.set(title=f"GELU(1) = {at_one[0]:.2f}, GELU(-1) = {at_one[1]:.2f}", xlabel="number", ylabel="result")
+def gelu_and_layer_norm(token: torch.Tensor, norm: torch.nn.LayerNorm) -> None:
+    """Show the curve of GELU, and the numbers of one `token` (hidden size) before and after a LayerNorm."""
+    _, (left, right) = pyplot.subplots(1, 2, figsize=(7, 2.7))
+    inputs, colour = torch.linspace(-4, 4, 161), plots.BYTES["feed-forward"]
+    gelu = torch.nn.functional.gelu
+    left.axhline(0, color=plots.OTHER, linewidth=0.8)
+    left.plot(inputs, gelu(inputs), color=colour)
+    for x, place in ((-1.0, (-3.4, 0.8)), (2.0, (-1.2, 2.6))):
+        y = gelu(torch.tensor(x)).item()
+        left.plot(x, y, "o", color=colour)
+        left.annotate(f"GELU({x:g}) = {y:.2f}", (x, y), place, arrowprops={"arrowstyle": "-", "color": QUIET})
+    left.set(title="GELU, number by number", xlabel="number", ylabel="result")
     with torch.inference_mode():
-        sides = {"before": before, "after": norm_weight(before)}
-    for (name, numbers), colour in zip(sides.items(), (plots.OTHER, plots.BYTES["norm"])):
-        label = f"{name}: mean {numbers.mean():.1f}, deviation {numbers.std():.1f}"
-        right.hist(numbers.numpy(), bins=40, color=colour, alpha=0.7, label=label)
-    right.set(title="LayerNorm, one token", xlabel="number", ylabel=f"of {before.numel()} numbers")
-    right.legend(frameon=False, fontsize=8, loc="upper right")
+        sides = {"before": token, "after": norm(token)}
+    for (name, numbers), colour in zip(sides.items(), (plots.OTHER, plots.BYTES["embeddings"])):
+        counts, edges, _ = right.hist(numbers.numpy(), bins=30, color=colour)
+        words = f"{name}\nmean {abs(numbers.mean()):.1f}\ndeviation {numbers.std():.1f}"
+        right.annotate(words, (numbers.mean(), counts.max()), xytext=(0, 4), textcoords="offset points", ha="center",
+                       color=QUIET if name == "before" else colour, fontsize=9)  # fmt: skip
+    right.margins(y=0.45)
+    right.set(title=f"LayerNorm, the {token.numel()} numbers of one token", xlabel="number", ylabel="how many")
     pyplot.show()
+
+
+def lengths(config: PretrainedConfig, tokens: Sequence[int], measured: Mapping[str, Sequence[int]]) -> None:
+    """Show the peak activations over the length: predicted as lines, measured as points; {attention: bytes}."""
+    _, axes = pyplot.subplots()
+    fine, last = range(8, max(tokens) + 1, 8), {}
+    for (kind, sizes), colour in zip(measured.items(), (QUIET, plots.CHOSEN)):
+        curve = [predict(config, 1, length, attention=kind).peak_activations for length in fine]
+        axes.plot(fine, [size / 1e6 for size in curve], color=colour)
+        axes.plot(tokens, [size / 1e6 for size in sizes], "o", color=colour)
+        axes.annotate(f"{kind} {curve[-1] / 1e6:.1f} MB", (fine[-1], curve[-1] / 1e6), xytext=(8, 0),
+                      textcoords="offset points", va="center", color=colour)  # fmt: skip
+        last[kind] = curve[-1]
+    times = max(last.values()) / min(last.values())
+    axes.set(xlabel="tokens of one text (lines: predicted, points: measured)", ylabel="tensor bytes, MB",
+             title=f"At {max(tokens)} tokens eager attention takes {times:.1f} times the activations of SDPA",
+             xlim=(0, 1.22 * max(tokens)), ylim=(0, None))  # fmt: skip
+    pyplot.show()
+
+
+def bill(rows: Mapping[str, Mapping[str, int]]) -> None:
+    """Show the tensor bytes of each row of {name: {kind of byte: bytes}}; the title names the largest kind of all."""
+    _, axes = pyplot.subplots(figsize=(7, 2.1))
+    plots.stacked_bytes(axes, {name: dict(sizes) for name, sizes in rows.items()})
+    sizes = {(name, kind): size for name, kinds in rows.items() for kind, size in kinds.items()}
+    name, kind = max(sizes, key=sizes.__getitem__)
+    share = sizes[name, kind] / sum(rows[name].values())
+    axes.set_title(f"{name}: {kind} take {share:.0%} of {format_size(sum(rows[name].values()))}")
+    pyplot.show()
+
+
+# ------------------------------------------------------------------------------------------------------- processes
+
+
+def lives(curves: Mapping[str, tuple[Curve, Mapping[str, float]]]) -> None:
+    """Show the growth of a process over its life, a panel for each {name: (curve, {event: its time})}."""
+    _, panels = pyplot.subplots(1, len(curves), figsize=(7, 3), sharey=True)
+    top = max(size - curve[0][1] for curve, _ in curves.values() for _, size in curve)
+    for axes, (name, (curve, marks)) in zip(panels, curves.items()):
+        start, base = curve[0]
+        axes.plot([at - start for at, _ in curve], [(size - base) / 1e6 for _, size in curve], color=QUIET)
+        for number, (event, at) in enumerate(marks.items()):
+            axes.axvline(at - start, color=plots.OTHER, linestyle=":")
+            axes.text(at - start, (1.25 - 0.1 * number) * top / 1e6, f" {event}", va="top", color=plots.CHOSEN)
+        loaded = growth_at(curve, marks["run"])
+        axes.set(xlabel="seconds", title=f"{name}\n+{loaded / 1e6:.0f} MB when loaded", ylim=(None, 1.28 * top / 1e6))
+        axes.margins(x=0.15)
+    panels[0].set_ylabel("growth of resident bytes, MB")
+    pyplot.show()
+
+
+def growth_at(curve: Curve, moment: float) -> float:
+    """Return by how many bytes a curve of (seconds, bytes) has grown from its start to a moment."""
+    return max((at, size) for at, size in curve if at <= moment)[1] - curve[0][1]
+
+
+def readers(sums: Mapping[int, Mapping[str, int]], file_bytes: int) -> None:
+    """Show the summed meters of {number of processes: {meter: bytes}} as lines, with the size of the shared file."""
+    _, axes = pyplot.subplots()
+    axes.axhline(file_bytes / 1e6, color=plots.OTHER, linestyle=":")
+    axes.annotate(f"the file: {file_bytes / 1e6:.0f} MB", (max(sums) + 1, file_bytes / 1e6), xytext=(0, 4), ha="right",
+                  textcoords="offset points", color=QUIET)  # fmt: skip
+    for meter, colour in METERS.items():
+        sizes = [one[meter] / 1e6 for one in sums.values()]
+        axes.plot(list(sums), sizes, "o-", color=colour)
+        axes.annotate(f"{meter}\n{sizes[-1]:,.0f} MB", (max(sums), sizes[-1]), xytext=(8, -4), va="top",
+                      textcoords="offset points", color=colour)  # fmt: skip
+    last = sums[max(sums)]
+    axes.set(xlabel="processes that map the file", ylabel="sum over the processes, MB", xticks=list(sums),
+             ylim=(0, None), xlim=(0.8, max(sums) + 1),
+             title=f"{max(sums)} processes: resident {last['resident'] / last['proportional']:.1f} times proportional",
+             )  # fmt: skip
+    pyplot.show()
+
+
+def table(said: Mapping[str, float], found: Mapping[str, float], before_the_model: float) -> None:
+    """Show the article's bytes beside the measured ones, {row: bytes}, and what a process holds before the model."""
+    _, axes = pyplot.subplots(figsize=(7, 2.9))
+    places = range(len(said))
+    for shift, rows, colour in ((-0.2, said, plots.OTHER), (0.2, found, plots.CHOSEN)):
+        who = "article" if rows is said else "measured"
+        sizes = [rows[row] / 1e9 for row in said]
+        bars = axes.barh([place + shift for place in places], sizes, 0.38, color=colour)
+        axes.bar_label(bars, [f"{who} {size:.2f}" if rows is found else f"{who} {size:.1f}" for size in sizes], padding=3)
+    axes.axvline(before_the_model / 1e9, color="black", linestyle=":")
+    axes.annotate("before the model", (before_the_model / 1e9, len(said) - 0.45), xytext=(3, 0), fontsize=8,
+                  textcoords="offset points", va="top")  # fmt: skip
+    times = sorted(said[row] / found[row] for row in said)
+    axes.set(yticks=places, yticklabels=list(said), xlabel="whole process at its highest, GB",
+             xlim=(0, 1.25 * max(said.values()) / 1e9), ylim=(len(said) - 0.2, -0.6),
+             title=f"The article's figures are {times[0]:.1f} to {times[-1]:.1f} times the measured ones")  # fmt: skip
+    pyplot.show()
+
+
+# ------------------------------------------------------------------------------------------------------ containers
+
+
+@contextmanager
+def container(limit_mb: int | None = None) -> Iterator[Path | None]:
+    """Make a control group, limited to so many MB, and yield its folder; None where the machine forbids it.
+
+    Version 1 or 2 of control groups. Nothing in the group may use swap. Write a process's number into `cgroup.procs`.
+
+        with container(128) as group: ...
+    """
+    second = (GROUPS / "cgroup.controllers").exists()
+    group = (GROUPS if second else GROUPS / "memory") / f"lesson-{os.getpid()}"
+    limits = {"memory.max": limit_mb, "memory.swap.max": 0, "memory.limit_in_bytes": limit_mb,
+              "memory.memsw.limit_in_bytes": limit_mb}  # fmt: skip
+    try:
+        group.mkdir()
+        made = (group / ("memory.current" if second else "memory.usage_in_bytes")).exists()
+        for name, megabytes in limits.items():
+            if limit_mb is not None and (group / name).exists():
+                (group / name).write_text(str(megabytes * 10**6))
+    except OSError:
+        made = False
+    try:
+        yield group if made else None
+    finally:
+        remove(group)
+
+
+def remove(group):
+    """Remove a control group; its last process may leave it a little later than it ends."""
+    for _ in range(100):
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.05)
+
+
+def charged(group: Path | str | None) -> int | None:
+    """Return the bytes that are charged to a control group now; None without a group."""
+    return bytes_in(group, "memory.current", "memory.usage_in_bytes")
+
+
+def highest(group: Path | None) -> int | None:
+    """Return the most bytes that were ever charged to a control group; None without a group."""
+    return bytes_in(group, "memory.peak", "memory.max_usage_in_bytes")
+
+
+def bytes_in(group, *names):
+    files = [Path(group) / name for name in names] if group else []
+    return next((int(file.read_text()) for file in files if file.exists()), None)

@@ -1,4 +1,4 @@
-"""What lesson 01 asks: the bytes of one forward pass."""
+"""What lessons 01 and 01b ask: the bytes of one forward pass, and the meters of a process."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +9,11 @@ from zsc_utils.exercises._numbers import compare, missing_terms, number
 GUESSES: list[Guess] = [
     Guess("whole-process", "mb", "the whole process that runs the base model on one text", 3000, 1800),
     Guess("parameter-count", "millions", "parameters of the base model", 110, 110),
-    Guess("weights-fp32", "mb", "weights of the base model in fp32", 440, 440),
-    Guess("weights-fp16", "mb", "weights of the base model in fp16", 220, 220),
     Guess("peak-512", "mb", "peak activations of one text of 512 tokens", 1500, (1000, 2000)),
     Guess("depth", "times", "peak activations with 24 layers against those with 2", 12),
     Guess("attention-peak", "tokens", "length from which on eager attention is the peak of the pass", 128),
     Guess("article-among-headlines", "times", "growth of the peak when one headline of a batch becomes an article", 2),
+    Guess("four-readers", "times", "resident bytes of four processes that share a file, over proportional ones", 1),
 ]
 
 # (B, S, h, f): the base model; a batch; a narrow feed-forward network, where another moment is the peak
@@ -151,3 +150,91 @@ def whose_bytes(attempt: Any) -> str:
         285: "A container does not divide shared pages, and is charged for cached ones.",
     })  # fmt: skip
     return "Rss counts a shared page in full, Pss its share, the container once, and cached pages besides."
+
+
+ROOMS = ((128, 190_000_000), (512, 60_000_000), (64, 400_000))  # (length, room): the last is too small for any text
+
+
+@exercise(
+    "largest-batch",
+    "Write largest_batch(config, length, room): how many padded texts of that length have activations of at most "
+    "room bytes.",
+)
+def largest_batch(attempt: Any) -> str:
+    from transformers import BertConfig
+
+    from zsc_utils.memory import predict
+
+    config = BertConfig()
+    for length, room in (*ROOMS, (128, predict(config, 5, 128, padded=True).peak_activations)):
+        fits = largest(config, length, room)
+        call = f"largest_batch(config, {length}, {room:,})"
+        got = number(attempt(config, length, room), call)
+        if got == fits:
+            continue
+        if fits == 0:
+            raise Wrong(f"{call} returns {got:,.0f}, but not even one text fits: return 0.")
+        if got == fits + 1:
+            raise Wrong("One too many: that is the first batch that does not fit.")
+        if got == fits - 1:
+            raise Wrong("One too few: a batch that takes exactly room bytes fits.")
+        if got == largest(config, length, room, padded=False):
+            raise Wrong("The mask is missing: with padded=True it has a term that grows with the square of the length.")
+        if got == largest(config, length, room, what="total"):
+            raise Wrong("That counts the weights too. room is what is left beside them: compare peak_activations.")
+        compare(got, fits, call, {})
+    return "The largest batch that fits, by arithmetic alone: nothing was run."
+
+
+def largest(config, length, room, padded=True, what="peak_activations"):
+    """The largest batch of texts of that length whose bytes fit into the room; 0 if none does."""
+    from zsc_utils.memory import predict
+
+    batch = 0
+    while getattr(predict(config, batch + 1, length, padded=padded), what) <= room:
+        batch += 1
+    return batch
+
+
+STATUS = """Name:\tpython
+VmPeak:\t  901232 kB
+VmHWM:\t  412345 kB
+VmRSS:\t  400001 kB
+RssAnon:\t  250000 kB
+RssFile:\t  150001 kB
+Threads:\t5
+"""
+
+
+@exercise(
+    "read-status",
+    "Write read_status(text, name): the bytes that a line of /proc/self/status, such as 'VmRSS', gives.",
+)
+def read_status(attempt: Any) -> str:
+    for name, kilobytes in {"VmRSS": 400_001, "VmHWM": 412_345, "RssAnon": 250_000, "RssFile": 150_001}.items():
+        compare(attempt(STATUS, name), kilobytes * 1024, f'read_status(text, "{name}")', {
+            kilobytes: "That is the number in the file, which counts units of 1,024 bytes.",
+            kilobytes * 1000: "This file says kB and means 1,024 bytes, not 1,000.",
+            901_232 * 1024: "That is the first line that begins with Vm. Compare the whole name before the colon.",
+            250_000 * 1024: "That is the first line that begins with Rss. Compare the whole name before the colon.",
+        })  # fmt: skip
+    return "Your own meter. memory.resident reads the same file."
+
+
+GROUP = dict(anon=180, file=240, active_file=90, inactive_file=150, kernel=30)  # MB of a container
+
+
+@exercise(
+    "working-set",
+    "Write working_set(usage, stat): the bytes charged to a container, less the file pages not used for some time.",
+)
+def working_set(attempt: Any) -> str:
+    compare(attempt(450, dict(GROUP)), 300, "working_set(450, stat)", {
+        450: "That is all that is charged. inactive_file is not part of the working set.",
+        210: "Only inactive_file is subtracted: active file pages are in use.",
+        360: "It is the inactive file pages that are subtracted: active ones are in use.",
+        180: "Anonymous bytes are not all: active file pages and the kernel's own pages belong to it too.",
+    })  # fmt: skip
+    if number(attempt(100, dict(GROUP)), "working_set(100, stat)") != 0:
+        raise Wrong("The two files are read one after the other: where the result would be negative, return 0.")
+    return "This is what kubectl top shows, and what Kubernetes compares before it evicts a pod."
