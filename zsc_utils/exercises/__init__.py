@@ -335,8 +335,9 @@ def score_bets(ledger: Iterable[claims.Claim] | None = None) -> str:
 def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
     """Draw the reader's guesses and the article's figures as ratios to the measurement, on a log axis.
 
-    A row for each guess that was measured; `names` chooses among them. The figure's height follows the rows. Zero and less have no place on a log axis:
-    such rows are left out, and the axis says how many. Raises ValueError for a name that no lesson asks.
+    A row for each guess that was measured; `names` chooses among them, and the figure's height follows them. Zero and
+    less have no place on a log axis: such rows are left out, and the axis says how many. Raises ValueError for a name
+    that no lesson asks.
     """
     asked, found = all_guesses(), measured()
     for name in names or ():
@@ -351,7 +352,8 @@ def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
         guessed, value = found[name]
         _chart_row(axes, place, guessed / value, asked[name].range, value)
     axes.axvline(1, color="black", linewidth=1)
-    told = [f"{asked[name].asks}: {_show(found[name][1], asked[name].unit)}" for name in rows]
+    amounts = [_show(found[name][1], asked[name].unit).replace(" ", "\u00a0") for name in rows]  # kept on one line
+    told = [f"{asked[name].asks}: {amount}" for name, amount in zip(rows, amounts)]
     axes.set_yticks(range(len(rows)), [textwrap.fill(words, 42) for words in told], fontsize=8)
     axes.figure.set_figheight(1.2 + 0.42 * len(rows))
     axes.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), title=_chart_title(rows, asked, found))
