@@ -195,7 +195,7 @@ def _amount(what, name, amount):
     if value is ...:
         return asked, value
     if isinstance(value, bool | str) or not hasattr(value, "__float__") or not isfinite(float(value)):
-        raise ValueError(f"{asked.unit}={value!r}: a {what} is one finite number")
+        raise ValueError(f"{what}: {asked.unit}={value!r} is no finite number; write one, such as {asked.naive}")
     return asked, value if isinstance(value, int) else float(value)
 
 
@@ -355,7 +355,8 @@ def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
     amounts = [_show(found[name][1], asked[name].unit).replace(" ", "\u00a0") for name in rows]  # kept on one line
     told = [f"{asked[name].asks}: {amount}" for name, amount in zip(rows, amounts)]
     axes.set_yticks(range(len(rows)), [textwrap.fill(words, 42) for words in told], fontsize=8)
-    axes.figure.set_figheight(1.2 + 0.42 * len(rows))
+    if figure := axes.get_figure(root=True):
+        figure.set_figheight(1.2 + 0.42 * len(rows))
     axes.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), title=_chart_title(rows, asked, found))
     left_out = f" ({len(chosen) - len(rows)} left out: not above zero)" if len(chosen) > len(rows) else ""
     axes.set_xlabel(f"guess or article / measurement; 1 is equal{left_out}")
