@@ -1,5 +1,6 @@
 """Guesses are kept whatever the file does, answers say how far off they are, checks tell the truth in one line."""
 
+import doctest
 import json
 import os
 import threading
@@ -39,6 +40,11 @@ def asked(monkeypatch):
         Guess("lost", "rows", "rows that are lost", 0),
     ]
     monkeypatch.setattr(exercises, "_lessons", lambda: [SimpleNamespace(GUESSES=questions, __name__="lesson")])
+
+
+def test_the_examples_run(monkeypatch):
+    monkeypatch.setattr(exercises, "_exercises", dict(exercises.all_exercises()))  # one of them registers an exercise
+    assert doctest.testmod(exercises) == (0, 6)
 
 
 # ---------------------------------------------------------------------------------------------------------- guesses

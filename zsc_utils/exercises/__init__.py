@@ -94,7 +94,7 @@ _exercises: dict[str, Exercise] = {}
 def exercise(name: str, asks: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
     """Register the decorated function as the check of an exercise. ValueError for a name that is taken.
 
-    >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")  # doctest: +SKIP
+    >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")
     ... def two_bytes(attempt):
     ...     if attempt(3) != 6:
     ...         raise Wrong("fp16 takes two bytes a number")
@@ -147,6 +147,9 @@ def guess(name: str, **amount: float) -> None:
     """Keep the reader's guess and print one line: guess("peak-512", mb=1500). A guess of `...` is not made yet.
 
     Raises ValueError for a name that no lesson asks, another unit than the lesson's, and what is not a finite number.
+
+    >>> guess("peak-512", mb=1500)
+    Your guess: 1,500 MB for peak activations of one text of 512 tokens.
     """
     asked, value = _amount("guess", name, amount)
     if value is ...:
@@ -161,6 +164,13 @@ def answer(name: str, **amount: float) -> None:
     """Print the guess, the article's figure if it has one, the measurement, and how far off they are; keep it all.
 
     Raises ValueError as `guess` does.
+
+    >>> guess("depth", times=12)
+    Your guess: 12 times for peak activations with 24 layers against those with 2.
+    >>> answer("depth", times=1.0)
+    Peak activations with 24 layers against those with 2:
+      you          12 times   12 times too high
+      measured      1 times
     """
     asked, value = _amount("answer", name, amount)
     if value is ...:
@@ -250,6 +260,9 @@ def check(name: str, attempt: Any) -> None:
     """Print one line about a reader's attempt: right (✓), wrong (✗, with the missing term), or not filled in yet (…).
 
     Raises ValueError for a name that no lesson has.
+
+    >>> check("matrix-bytes", lambda batch, heads, length: 4 * batch * length * length)
+    ✗ The heads are missing: each of them has a matrix of its own.
     """
     print(judge(name, attempt))
 
