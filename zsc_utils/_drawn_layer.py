@@ -21,7 +21,6 @@ IDEAS = ("weights", "matrix", "last layer", "padding")
 FLOW_UNITS, WIDEST_UNITS = 9, 76  # width of an arrow that carries the hidden states, and of the widest arrow
 SIDE_UNITS, WIDE_UNITS = 54, 230  # side of a square matrix, and the longest side of a feed-forward matrix
 CENTRE, RESIDUAL = 214, 24  # places of the main arrows and of the two that pass by
-PADDING = "#BBBBBB"
 
 
 def layer_weights(config: "PretrainedConfig", precision: Precision = "fp32") -> dict[str, int]:
@@ -84,7 +83,7 @@ def layer(
     what = f"{batch} x {length} tokens, {precision}, {attention} attention"
     if lengths:
         what += f", of {batch * length:,} tokens {sum(lengths):,} real"
-    note = f"{what}. Boxes: bytes of weights. Arrows: bytes of activations, as wide as they are many."
+    note = f"{what}. Boxes are weights, arrows activations: areas and widths are like their bytes."
     title = layer_title(config, batch, length, attention, precision, highlight, real)
     shares = {"real": real, "matrix": sum(n * n for n in lengths) / (batch * length**2) if lengths else 1.0}
     drawing = LayerCanvas(title, note, weights, flows, highlight, shares, attention)
@@ -195,7 +194,7 @@ class LayerCanvas(Canvas):
         self.rect(x - width / 2, self.y, width, height - head, colour)
         real = self.shares["matrix" if flow == "matrix" else "real"]
         if real < 1:
-            self.rect(x - width / 2 + width * real, self.y, width * (1 - real), height - head, PADDING)
+            self.rect(x - width / 2 + width * real, self.y, width * (1 - real), height - head, PALE, QUIET, line=0.5)
         tip, side = self.y + height, width / 2 + 4
         self.path([(x - side, tip - head), (x + side, tip - head), (x, tip)], colour)
         if label:
@@ -262,6 +261,8 @@ class LayerCanvas(Canvas):
         end = CENTRE - self.width("input") / 2
         track = [(end, start), (RESIDUAL, start), (RESIDUAL, middle), (left - 7, middle)]
         self.path(track, stroke=colour, width=thick)
+        if self.shares["real"] < 1:
+            self.path(track, stroke=PALE, width=thick * (1 - self.shares["real"]))
         self.path([(left - 8, middle - thick / 2 - 4), (left - 8, middle + thick / 2 + 4), (left, middle)], colour)
         self.text(RESIDUAL + thick / 2 + 4, middle - thick / 2 - 6, format_size(self.flows[norm]))
         fill, ink = self.colours(norm)

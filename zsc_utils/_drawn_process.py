@@ -1,10 +1,28 @@
 """Pictures of whole processes: five meters, streamed layers over time, levers one by one, and imports."""
 
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
+from zsc_utils._process import resident as resident_now
 from zsc_utils._sizes import format_size
-from zsc_utils._svg import INK, MARGIN, PALE, QUIET, SMALL, WIDTH, Canvas, Picture, fitted, ink_on, text_width
+from zsc_utils._svg import (
+    BOLD,
+    INK,
+    MARGIN,
+    NORMAL,
+    PALE,
+    QUIET,
+    SMALL,
+    WIDTH,
+    Canvas,
+    Picture,
+    fitted,
+    ink_on,
+    text_width,
+)
 from zsc_utils.plots import BYTES, CHOSEN, ENGINES, OTHER
 
 METERS = {
@@ -20,6 +38,7 @@ KINDS = {
     "libraries": BYTES["file-backed"], "weights": BYTES["embeddings"], "activations": BYTES["activations"],
     "heap": BYTES["head"],
 }  # fmt: skip
+STRIPED = "activations"  # its colour is like that of libraries for some colour-blind readers
 PARTS = {"attention": BYTES["attention"], "feed-forward": BYTES["feed-forward"]}
 BAR = 18  # height of a bar
 
@@ -67,7 +86,7 @@ def by_process(readings):
 def draw_meter(canvas, meter, sizes, largest):
     """One meter: its name, a bar for each process, an axis, and what it counts."""
     canvas.y += 20
-    canvas.text(MARGIN, canvas.y, meter, 13, weight="bold")
+    canvas.text(MARGIN, canvas.y, meter, NORMAL, weight="bold")
     canvas.y += 5
     room = WIDTH - 2 * MARGIN - 62
     for size, colour in zip(sizes.values(), PROCESSES):
@@ -131,6 +150,36 @@ def lanes(events: Sequence, resident: Sequence[tuple[float, int]] = (), *, first
     return canvas.finished(alt, numbers)
 
 
+@contextmanager
+def watched(every: float = 0.005) -> Iterator[list[tuple[float, int]]]:
+    """Yield a list that grows, inside the with block, by (time.perf_counter(), resident bytes of this process).
+
+    A thread reads them `every` so many seconds, and once at the end. The kernel's high-water mark misses no peak; this
+    list may, but it shows when memory was in use. Needs Linux; elsewhere the list stays empty.
+
+        with drawings.watched() as curve, offloading.spans(streamed) as spans: ...
+        drawings.lanes(spans, curve)
+    """
+    curve: list[tuple[float, int]] = []
+    stopped = threading.Event()
+
+    def read():
+        while True:
+            last = stopped.wait(every)
+            if now := resident_now("self"):
+                curve.append((time.perf_counter(), now["VmRSS"]))
+            if last:
+                return
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield curve
+    finally:
+        stopped.set()
+        thread.join()
+
+
 def as_event(event):
     """(lane, name, start, stop) of a Span or of such a tuple."""
     if isinstance(event, tuple):
@@ -154,7 +203,7 @@ def covered(spans):
 def draw_lane(canvas, words, spans, begin, end):
     scale = (WIDTH - 2 * MARGIN) / (end - begin)
     canvas.y += 13
-    canvas.text(MARGIN, canvas.y, words, 12, weight="bold")
+    canvas.text(MARGIN, canvas.y, words, NORMAL, weight="bold")
     canvas.y += 5
     canvas.rect(MARGIN, canvas.y, WIDTH - 2 * MARGIN, 26, "#F4F4F4")
     for _, name, start, stop in spans:
@@ -174,13 +223,14 @@ def draw_curve(canvas, curve, begin, end, height=90):
         return
     scale = (WIDTH - 2 * MARGIN) / (end - begin)
     highest_at, highest = max(curve, key=lambda point: point[1])
+    lowest = min(size for _, size in curve)
     canvas.y += 14
     base = canvas.y + height
     points = [(MARGIN + (at - begin) * scale, base - height * size / highest) for at, size in curve]
     stepped = [point for one, two in pairwise(points) for point in (one, (two[0], one[1]))] + points[-1:]
     canvas.path([(stepped[0][0], base), *stepped, (stepped[-1][0], base)], PALE)
     canvas.path(stepped, stroke=INK, width=1.5)
-    words = f"resident, at most {format_size(highest)}"
+    words = f"resident, from {format_size(lowest)} to {format_size(highest)}"
     half = text_width(words, SMALL) / 2
     place = min(max(MARGIN + (highest_at - begin) * scale, MARGIN + half), WIDTH - MARGIN - half)
     canvas.text(place, canvas.y - 4, words, SMALL, "middle", weight="bold")
@@ -207,9 +257,12 @@ def growing(rows: Mapping[str, Mapping[str, int]]) -> Picture:
         raise ValueError("no rows, or a row without bytes: give {lever: {kind: bytes}}")
     names = list(totals)
     start, last = totals[names[0]], totals[names[-1]]
-    title = f"From {format_size(start)} to {format_size(last)}: {last / start:.0%} of the first row"
+    change = f"{abs(1 - last / start):.0%} {'less' if last <= start else 'more'}"
+    title = f"From {format_size(start)} to {format_size(last)}: {change}"
     canvas = Canvas(title, "Whole process, at its peak. Each bar has all levers above it as well.")
-    canvas.key({kind: colour for kind, colour in KINDS.items() if any(kind in sizes for sizes in rows.values())})
+    canvas.key(
+        {kind: colour for kind, colour in KINDS.items() if any(kind in sizes for sizes in rows.values())}, STRIPED
+    )
     for place, (name, sizes) in enumerate(rows.items()):
         draw_lever(canvas, name, sizes, totals, names[place - 1] if place else None)
     canvas.axis(canvas.y + 4, MARGIN, WIDTH - 2 * MARGIN, max(totals.values()) / 1e6, "MB")
@@ -227,14 +280,16 @@ def draw_lever(canvas, name, sizes, totals, before):
     if before:
         change = totals[name] - totals[before]
         said += f" ({'−' if change < 0 else '+'}{format_size(abs(change))})"
-    canvas.text(WIDTH - MARGIN, canvas.y, said, 12, "end", weight="bold")
-    canvas.text(MARGIN, canvas.y, fitted(name, room - text_width(said, 12) * 1.1 - 8, 12), 12)
+    canvas.text(WIDTH - MARGIN, canvas.y, said, NORMAL, "end", weight="bold")
+    canvas.text(MARGIN, canvas.y, fitted(name, room - text_width(said, NORMAL) * BOLD - 8, NORMAL), NORMAL)
     canvas.y += 4
     x = MARGIN
     for kind, colour in KINDS.items():
         width = room * sizes.get(kind, 0) / largest
         if width:
             canvas.rect(x, canvas.y, width, BAR, colour, INK, line=0.5)
+            if kind == STRIPED and width > 2:
+                canvas.stripe(x, canvas.y, width, BAR)
             words = f"{sizes[kind] / 1e6:.0f}"
             if text_width(words, SMALL) < width - 4:
                 canvas.text(x + width / 2, canvas.y + 13, words, SMALL, "middle", ink_on(colour))
@@ -285,14 +340,13 @@ def draw_import(canvas, chain, new, below, size, largest):
     change = size - below
     said = f"{'+' if change >= 0 else '−'}{format_size(abs(change))}" if chain else format_size(size)
     said += f" = {format_size(size)}" if chain else ""
-    canvas.text(WIDTH - MARGIN, canvas.y, said, 12, "end")
+    canvas.text(WIDTH - MARGIN, canvas.y, said, NORMAL, "end")
     name = ", ".join(new) or "Python alone"
     if chain:
         canvas.path([(MARGIN + indent - 9, canvas.y - 12), (MARGIN + indent - 9, canvas.y - 4),
                      (MARGIN + indent - 2, canvas.y - 4)], stroke=QUIET)  # fmt: skip
-    canvas.text(
-        MARGIN + indent, canvas.y, fitted(name, room - indent - text_width(said, 12) - 8, 12), 12, weight="bold"
-    )
+    name = fitted(name, (room - indent - text_width(said, NORMAL) - 8) / BOLD, NORMAL)
+    canvas.text(MARGIN + indent, canvas.y, name, NORMAL, weight="bold")
     canvas.y += 4
     if below:
         canvas.rect(MARGIN, canvas.y, room * min(below, size) / largest, 12, PALE)

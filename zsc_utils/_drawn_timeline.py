@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zsc_utils._tensors import Step
 
 PHASES = {"embed": "embeddings", ".attention": "attention", "encoder": "feed-forward"}  # words in names of modules
+UNNAMED = "no module"
 CURVE = 150  # height of the curve
 # Moves the line to a step and tells it. It runs in the page, without a kernel, so the slider works in static pages too.
 MOVE = """
@@ -44,7 +45,8 @@ def timeline_slider(steps: "Sequence[Step]") -> Picture:
     cause = " ".join(filter(None, (peak.module.removeprefix("bert."), peak.op))) or "an unnamed step"
     title = f"The peak is {format_size(peak.alive)}, at step {place + 1} of {len(steps)}"
     canvas = Canvas(title, f"Tensor bytes alive after each allocation and release. Peak: {cause}.")
-    canvas.key({phase: BYTES[phase] for phase in dict.fromkeys(map(phase_of, steps))})
+    phases = dict.fromkeys(map(phase_of, steps))
+    canvas.key({UNNAMED if phase == "activations" else phase: BYTES[phase] for phase in phases})
     top = canvas.y + 16
     scale = draw_steps(canvas, steps, top, peak.alive)
     x = MARGIN + place * scale

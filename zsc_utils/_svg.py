@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 WIDTH = 400  # units; on a phone of 390 points, a unit is nearly a point
 SHOWN_PIXELS = 480  # width on larger screens
-SMALL, NORMAL, LARGE = 11, 12, 15  # sizes of text, in units
+SMALL, NORMAL, LARGE = 12, 13, 15  # sizes of text, in units
 MARGIN = 8
+BOLD = 1.08  # how much wider bold letters are
 INK, PALE, WHITE = "#1A1A1A", "#DDDDDD", "#FFFFFF"
 QUIET = "#595959"  # for notes: 7 times the contrast of white, as accessible text needs
 FONTS = "Arial, Helvetica, 'DejaVu Sans', 'Noto Sans CJK SC', sans-serif"
@@ -52,7 +53,7 @@ class Canvas:
         self.title = title
         self.shapes: list[str] = []
         self.y: float = MARGIN
-        self.paragraph(title, LARGE, weight="bold")
+        self.paragraph(title, LARGE, width=(WIDTH - 2 * MARGIN) / BOLD, weight="bold")
         if note:
             self.paragraph(note, SMALL, colour=QUIET)
         self.y += 6
@@ -101,7 +102,12 @@ class Canvas:
             half = text_width(words, SMALL) / 2
             self.text(min(max(place, half + 2), WIDTH - half - 2), y + 15, words, SMALL, "middle", QUIET)
 
-    def key(self, colours):
+    def stripe(self, x, y, width, height):
+        """Two white lines near the edges of a bar: colour-blind readers then tell it from a grey one."""
+        for at in (y + 2.5, y + height - 2.5):
+            self.line(x + 0.5, at, x + width - 0.5, at, WHITE, 1.5)
+
+    def key(self, colours, striped=None):
         """A line of coloured squares with their names, at self.y; further lines if they do not fit."""
         x, self.y = MARGIN, self.y + 12
         for name, colour in colours.items():
@@ -109,6 +115,8 @@ class Canvas:
             if x > MARGIN and x + width > WIDTH - MARGIN:
                 x, self.y = MARGIN, self.y + 16
             self.rect(x, self.y - 9, 11, 11, colour, INK, line=0.5)
+            if name == striped:
+                self.stripe(x, self.y - 9, 11, 11)
             self.text(x + 15, self.y, name)
             x += width
         self.y += 10

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zsc_utils._drawn_layer import layer, layer_flows, layer_weights
-from zsc_utils._drawn_process import growing, import_tree, lanes, meters
+from zsc_utils._drawn_process import growing, import_tree, lanes, meters, watched
 from zsc_utils._drawn_timeline import timeline_slider
-from zsc_utils._svg import MARGIN, PALE, QUIET, SMALL, WHITE, WIDTH, Canvas, Picture, ink_on, text_width
+from zsc_utils._svg import MARGIN, NORMAL, PALE, QUIET, SMALL, WHITE, WIDTH, Canvas, Picture, ink_on, text_width
 from zsc_utils._text import whole_number
 from zsc_utils.batching import padding, token_budget_batches
 from zsc_utils.plots import BYTES, CHOSEN
 
 __all__ = [
     "Picture", "bits", "grid", "growing", "import_tree", "lanes", "layer", "layer_flows", "layer_weights", "meters",
-    "packing", "tiles", "timeline_slider",
+    "packing", "tiles", "timeline_slider", "watched",
 ]  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------------------- tiles
@@ -89,8 +89,8 @@ def cells(canvas, values, colour_of, words_of):
         x, y, colour = MARGIN + column * width, canvas.y + row * ROW, colour_of(row, column)
         canvas.rect(x, y, width, ROW, colour, QUIET, line=0.5)
         words = words_of(row, column)
-        if words and text_width(words, 10) <= width - 1:
-            canvas.text(x + width / 2, y + 13, words, 10, "middle", ink_on(colour))
+        if words and text_width(words, 11) <= width - 1:
+            canvas.text(x + width / 2, y + 13, words, 11, "middle", ink_on(colour))
     return width
 
 
@@ -98,7 +98,7 @@ def draw_tile(canvas, matrix, start, tile, highest, total):
     """One step: only the tile's scores are held; beside each row are its maximum and its sum so far."""
     stop = min(start + tile, matrix.shape[1])
     canvas.y += 16
-    canvas.text(MARGIN, canvas.y, f"keys {start + 1} to {stop}", 12, weight="bold")
+    canvas.text(MARGIN, canvas.y, f"keys {start + 1} to {stop}", NORMAL, weight="bold")
     for x, words in ((WIDTH - 62, "maximum"), (WIDTH - MARGIN, "sum")):
         canvas.text(x, canvas.y, words, SMALL, "end", QUIET)
     canvas.y += 5
@@ -116,7 +116,7 @@ def draw_tile(canvas, matrix, start, tile, highest, total):
 def draw_weights(canvas, weights):
     """The softmax: each score's weight, the darker the larger."""
     canvas.y += 16
-    canvas.text(MARGIN, canvas.y, "weights: exp(score − maximum) / sum", 12, weight="bold")
+    canvas.text(MARGIN, canvas.y, "weights: exp(score − maximum) / sum", NORMAL, weight="bold")
     canvas.text(WIDTH - MARGIN, canvas.y, "row's sum", SMALL, "end", QUIET)
     canvas.y += 5
     cells(
@@ -194,7 +194,7 @@ def bits(weights: ArrayLike, counts: Sequence[int] = (8, 4, 3, 2), *, group: int
     note = f"Hills: how many of the {row.size:,} weights lie there. Ticks below: the levels they are rounded to."
     canvas = Canvas(title, note)
     for x, words in ((MARGIN, "one scale a row"), (2 * MARGIN + COLUMN, f"one scale for {group} weights")):
-        canvas.text(x, canvas.y + 12, words, 12, weight="bold")
+        canvas.text(x, canvas.y + 12, words, NORMAL, weight="bold")
     canvas.y += 18
     for count in counts:
         for x, kind in ((MARGIN, "row"), (2 * MARGIN + COLUMN, "group")):
@@ -267,7 +267,7 @@ def packing(lengths: Sequence[int], budget: int, *, batch: int = 8) -> Picture:
         numbers |= {way: share, f"{way}: batches": len(batches), f"{way}: slots": slots}
     title = f"Padding: {numbers['padded']:.0%} as texts come, {numbers['budget']:.0%} under a budget, none when packed"
     canvas = Canvas(title, f"{len(lengths)} texts, {sum(lengths):,} tokens. A bar is a text; gaps part batches.")
-    canvas.key({"tokens": BLUES[0], "tokens of the next text": BLUES[1], "padding": "#BBBBBB"})
+    canvas.key({"tokens": BLUES[0], "tokens of the next text": BLUES[1], "padding": PALE})
     for way, batches in ways.items():
         draw_way(canvas, words[way], [[lengths[i] for i in one] for one in batches], way == "packed", numbers[way])
     told = "; ".join(f"{words[way]}: {numbers[way]:.1%} padding in {len(ways[way])} batches" for way in ways)
@@ -279,8 +279,8 @@ def draw_way(canvas, words, batches, packed, share):
     height = max(1.0, min(8.0, SLOT / sum(map(len, batches))))
     scale = (WIDTH - 2 * MARGIN) / max(map(max, batches))
     canvas.y += 16
-    canvas.text(MARGIN, canvas.y, words, 12, weight="bold")
-    canvas.text(WIDTH - MARGIN, canvas.y, f"{share:.0%} padding", 12, "end")
+    canvas.text(MARGIN, canvas.y, words, NORMAL, weight="bold")
+    canvas.text(WIDTH - MARGIN, canvas.y, f"{share:.0%} padding", NORMAL, "end")
     canvas.y += 6
     for lengths in batches:
         (draw_packed if packed else draw_padded)(canvas, lengths, height, scale)
@@ -292,7 +292,7 @@ def draw_way(canvas, words, batches, packed, share):
 
 def draw_padded(canvas, lengths, height, scale):
     """A batch: a bar for each text, padded in grey to the longest."""
-    canvas.rect(MARGIN, canvas.y, max(lengths) * scale, height * len(lengths), "#BBBBBB")
+    canvas.rect(MARGIN, canvas.y, max(lengths) * scale, height * len(lengths), PALE)
     for number, length in enumerate(lengths):
         canvas.rect(MARGIN, canvas.y, length * scale, height * 0.9, BLUES[number % 2])
         canvas.y += height
