@@ -175,16 +175,16 @@ def remove(group):
             time.sleep(0.05)
 
 
-def charged(group: Path | str | None) -> int | None:
-    """Return the bytes that are charged to a control group now; None without a group."""
-    return bytes_in(group, "memory.current", "memory.usage_in_bytes")
+def usage(group: Path | None) -> Path | None:
+    """Return the file in which the kernel counts the bytes charged to a control group; None without a group."""
+    return first_file(group, "memory.current", "memory.usage_in_bytes")
 
 
 def highest(group: Path | None) -> int | None:
-    """Return the most bytes that were ever charged to a control group; None without a group."""
-    return bytes_in(group, "memory.peak", "memory.max_usage_in_bytes")
+    """Return the most bytes that were ever charged to a control group; None if the kernel does not tell."""
+    file = first_file(group, "memory.peak", "memory.max_usage_in_bytes")
+    return int(file.read_text()) if file else None
 
 
-def bytes_in(group, *names):
-    files = [Path(group) / name for name in names] if group else []
-    return next((int(file.read_text()) for file in files if file.exists()), None)
+def first_file(group, *names):
+    return next((group / name for name in names if (group / name).exists()), None) if group else None
