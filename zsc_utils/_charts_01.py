@@ -68,7 +68,7 @@ def bill(rows: Mapping[str, Mapping[str, int]]) -> None:
     sizes = {(name, kind): size for name, kinds in rows.items() for kind, size in kinds.items()}
     name, kind = max(sizes, key=sizes.__getitem__)
     share = sizes[name, kind] / sum(rows[name].values())
-    axes.set_title(f"{name}: {kind} take {share:.0%} of {format_size(sum(rows[name].values()))}")
+    axes.set_title(f"{name}: {kind} {share:.0%} of {format_size(sum(rows[name].values()))}")
     pyplot.show()
 
 
@@ -121,10 +121,10 @@ def table(said: Mapping[str, float], found: Mapping[str, float], before_the_mode
     _, axes = pyplot.subplots(figsize=(7, 2.9))
     places = range(len(said))
     for shift, rows, colour in ((-0.2, said, plots.OTHER), (0.2, found, plots.CHOSEN)):
-        who = "article" if rows is said else "measured"
+        who, digits = ("article", 1) if rows is said else ("measured", 2)
         sizes = [rows[row] / 1e9 for row in said]
         bars = axes.barh([place + shift for place in places], sizes, 0.38, color=colour)
-        axes.bar_label(bars, [f"{who} {size:.2f}" if rows is found else f"{who} {size:.1f}" for size in sizes], padding=3)
+        axes.bar_label(bars, [f"{who} {size:.{digits}f}" for size in sizes], padding=3)
     axes.axvline(before_the_model / 1e9, color="black", linestyle=":")
     axes.annotate("before the model", (before_the_model / 1e9, len(said) - 0.45), xytext=(3, 0), fontsize=8,
                   textcoords="offset points", va="top")  # fmt: skip
@@ -148,20 +148,26 @@ def container(limit_mb: int | None = None) -> Iterator[Path | None]:
     """
     second = (GROUPS / "cgroup.controllers").exists()
     group = (GROUPS if second else GROUPS / "memory") / f"lesson-{os.getpid()}"
-    limits = {"memory.max": limit_mb, "memory.swap.max": 0, "memory.limit_in_bytes": limit_mb,
-              "memory.memsw.limit_in_bytes": limit_mb}  # fmt: skip
     try:
         group.mkdir()
-        made = (group / ("memory.current" if second else "memory.usage_in_bytes")).exists()
-        for name, megabytes in limits.items():
-            if limit_mb is not None and (group / name).exists():
-                (group / name).write_text(str(megabytes * 10**6))
+        limit(group, limit_mb)
+        made = usage(group) is not None  # version 2 may not hand the memory controller down
     except OSError:
         made = False
     try:
         yield group if made else None
     finally:
-        remove(group)
+        if group.exists():
+            remove(group)
+
+
+def limit(group, limit_mb):
+    """Limit a control group's memory to so many MB, if any, and let it use no swap."""
+    sizes = {"memory.max": limit_mb, "memory.swap.max": 0, "memory.limit_in_bytes": limit_mb,
+             "memory.memsw.limit_in_bytes": limit_mb}  # fmt: skip
+    for name, megabytes in sizes.items():
+        if limit_mb is not None and (group / name).exists():
+            (group / name).write_text(str((megabytes or 0) * 10**6))
 
 
 def remove(group):
@@ -169,7 +175,6 @@ def remove(group):
     for _ in range(100):
         try:
             group.rmdir()
-        except FileNotFoundError:
             return
         except OSError:
             time.sleep(0.05)
