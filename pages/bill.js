@@ -581,11 +581,13 @@ const onnxPlan = {
     return bytesOf(this.bill(exported, setting));
   },
 
-  // {part: bytes} of the weights in memory at once. Words' embeddings stay in the file; of streamed layers, two count.
+  // {part: bytes} of the weights in memory at once. Of words' embeddings only the scales are: the rest stays in the
+  // file. Of streamed layers, two count: one that computes, and the next if the system maps it early.
   weights({ config, precision }, { block }) {
-    const machine = { int8: "plain" }; // rows as they are, without "packed" zeros
-    const without = { ...config, vocabulary: 0, layers: block ? 2 : config.layers };
-    return plan.weightsByPart(without, precision, machine);
+    const inMemory = { ...config, vocabulary: 0, layers: block ? 2 : config.layers };
+    const parts = plan.weightsByPart(inMemory, precision, { int8: "plain" });
+    parts["embeddings"] += inIntegers(precision) ? 4 * config.vocabulary : 0;
+    return parts;
   },
 
   // Hidden states, queries, keys, values, and in each thread the larger of two steps: `attend`, a piece's copies and two
@@ -756,7 +758,8 @@ const calculator = {
     const undroppable = workers * (anonymous + growth - mapped);
     const most = container === null ? null : Math.max(0, Math.floor((container - shared) / (one - shared)));
     const enough = container === null ? "none" : container >= all ? (sure ? "fits" : "unsure") : null;
-    return { verdict: enough ?? (container < undroppable ? "killed" : "slow"), one, all, undroppable, shared, most };
+    const verdict = enough ?? (container < undroppable ? "killed" : "slow");
+    return { verdict, limit: container, one, all, undroppable, shared, most };
   },
 
   // Bytes of one layer as it is read from its file. A layer stored in fp32 is read in fp32, whatever it runs in.
