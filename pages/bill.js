@@ -5,8 +5,8 @@
 // A test compares them with Python on drawn settings, to the byte: tests/journeys/test_calculator.py.
 //
 // A config is {layers, hidden, heads, intermediate, vocabulary, positions, types, classes}. A number that depends on
-// the machine is an argument: threads, the engine of int8 products ("unknown": the one that takes most), and whether MKL
-// keeps its buffers. `calculator`, at the end, answers the page's form.
+// the machine is an argument: threads, the engine of int8 products ("unknown": the one that takes most), and whether
+// MKL keeps its buffers. `calculator`, at the end, answers the page's form.
 
 "use strict";
 
@@ -590,8 +590,8 @@ const onnxPlan = {
     return parts;
   },
 
-  // Hidden states, queries, keys, values, and in each thread the larger of two steps: `attend`, a piece's copies and two
-  // matrices of scores; `finish`, a chunk's wide tensors, its int8 copy, and six tensors of the hidden size.
+  // Hidden states, queries, keys, values, and in each thread the larger of two steps: `attend`, a piece's copies and
+  // two matrices of scores; `finish`, a chunk's wide tensors, its int8 copy, and six tensors of the hidden size.
   activationBytes({ hidden: h, intermediate: f, heads, positions: longest }, setting) {
     const { ATTENTION_TOKENS, ATTENTION_SCORES } = CONSTANTS.ONNX, tokens = Math.max(setting.maxTokens, longest);
     const rows = 2 * Math.max(ATTENTION_TOKENS, longest) + 3 * ATTENTION_TOKENS;
@@ -751,8 +751,8 @@ const calculator = {
   // The whole process, all workers, and whether a container holds them.
   //
   // `mapped`: weights that the kernel may drop and read again; `shared`: those that workers hold in common; `sure`:
-  // whether `growth` is an upper bound. A container that is too small for all, but not for what cannot be dropped, makes
-  // a process slow: its pages are read again and again. A smaller one has it killed.
+  // whether `growth` is an upper bound. A container that is too small for all, but not for what cannot be dropped,
+  // makes a process slow: its pages are read again and again. A smaller one has it killed.
   container({ container, workers, whole, anonymous }, { growth, mapped, shared, sure }) {
     const one = whole + CONSTANTS.LIBRARY_PAGES_BYTES + growth, all = workers * one - (workers - 1) * shared;
     const undroppable = workers * (anonymous + growth - mapped);

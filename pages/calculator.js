@@ -14,7 +14,8 @@ function say(name, values = {}) {
 }
 
 const whole = (number) => number.toLocaleString("en-US");
-const inMB = (bytes) => `${(bytes / 1e6).toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`;
+const ONE_DIGIT = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
+const inMB = (bytes) => `${(bytes / 1e6).toLocaleString("en-US", ONE_DIGIT)} MB`;
 const roundedUp = (bytes) => inMB(Math.ceil(bytes / 1e5) * 1e5); // so that it is large enough as a budget or a limit
 const roundedDown = (bytes) => inMB(Math.floor(bytes / 1e5) * 1e5);
 const seconds = (time) => time.toLocaleString("en-US", { maximumSignificantDigits: 2 });
@@ -79,7 +80,9 @@ function fillProcess() {
 }
 
 function showInputs() {
-  for (const part of document.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(engine());
+  for (const part of document.querySelectorAll("[data-for]")) {
+    part.hidden = !part.dataset.for.split(" ").includes(engine());
+  }
   $("window").closest("label").hidden ||= $("attention").value !== "sliding";
   $("hypothesis").closest("label").hidden ||= $("attention").value !== "sliding";
   $("budget").disabled = $("budgetKind").value !== "size";
@@ -137,6 +140,9 @@ function row(kind, name, bytes, attributes = {}) {
   return make("tr", attributes, make("th", { scope: "row" }, mark, lineInWords(kind, name)), sizeCell(bytes));
 }
 
+const headOf = (first) => make("thead", {}, make("tr", {},
+  make("th", { scope: "col" }, say(first)), make("th", { scope: "col", class: "size" }, say("bytes"))));
+
 const sizeCell = (bytes) => make("td", { "class": "size", "data-bytes": bytes }, whole(bytes));
 
 // ----------------------------------------------------------------------------------------------------------- answers
@@ -153,8 +159,8 @@ function libraries(form) {
 function showVerdict(form, answer) {
   const { problem, container } = answer, kind = problem ? "problem" : container.verdict;
   const sentences = problem ? problemInWords(answer) : verdictInWords(form, answer);
-  const size = problem ? "" : container.limit === null ? inMB(container.all) :
-    `${inMB(container.all)} / ${inMB(container.limit)}`;
+  const size = problem ? "" : container.limit === null ? roundedUp(container.all) :
+    `${roundedUp(container.all)} / ${inMB(container.limit)}`;
   $("verdict").className = kind;
   $("verdict").replaceChildren(make("strong", {}, say(`verdict ${kind}`)), make("span", {}, size));
   $("reasons").textContent = join(sentences);
@@ -187,7 +193,7 @@ function showBill(form, answer) {
   const tensorsOnly = form.engine === "transformers", rest = tensorsOnly ? [] : libraries(form);
   const total = answer.growth + add(rest.map(([, , bytes]) => bytes));
   $("heading").textContent = say(tensorsOnly ? "heading tensors" : "heading process");
-  $("number").textContent = inMB(total);
+  $("number").textContent = roundedUp(total);
   $("sum").textContent = tensorsOnly ? tensorsInWords(answer) :
     say("sum process", { growth: inMB(answer.growth), rest: inMB(total - answer.growth) });
   showBar(form, [...answer.lines, ...rest], total);
@@ -196,9 +202,8 @@ function showBill(form, answer) {
   const caption = tensorsOnly ? say("bill of a pass", { pairs: whole(answer.pairs), length: whole(form.length) }) :
     say("bill", { setting: settingInWords(answer.chosen) });
   const line = ([kind, name, bytes]) => row(kind, name, bytes, { "data-line": name, "data-kind": kind });
-  const head = make("tr", {}, make("th", { scope: "col" }, say("what")), make("th", { scope: "col", class: "size" }, say("bytes")));
   $("bill").replaceChildren(
-    make("caption", {}, caption), make("thead", {}, head),
+    make("caption", {}, caption), headOf("what"),
     make("tbody", {}, ...answer.lines.map(line),
       totalRow(tensorsOnly ? "total tensors" : "total growth", answer.growth), ...rest.map(line)),
     make("tfoot", {}, ...(tensorsOnly ? phaseRows(answer.footprint) : [totalRow("total process", total)])),
@@ -217,15 +222,17 @@ function phaseRows({ phases }) {
 }
 
 function showBar(form, lines, total) {
-  const { container, workers, engine: own } = form, limit = own === "transformers" || container === null ? null :
-    Math.floor(container / workers);
-  const full = Math.max(total, limit ?? 0) * (limit ? 1.02 : 1), share = (bytes) => `${(100 * bytes / full).toFixed(3)}%`;
+  const { container, workers, engine: own } = form; // tensors alone are not compared with a container
+  const limit = own === "transformers" || container === null ? null : Math.floor(container / workers);
+  const full = Math.max(total, limit ?? 0) * (limit ? 1.02 : 1); // with room to the right of the limit's line
+  const share = (bytes) => `${(100 * bytes / full).toFixed(3)}%`;
   const pieces = lines.map(([kind, name, bytes]) => {
     const words = lineInWords(kind, name), colour = colourOf(kind, name);
     const style = `width: ${share(bytes)}; background-color: ${CONSTANTS.COLOURS[colour]}; ` +
       `color: ${DARK.includes(colour) ? "#fff" : "#000"}`;
-    return make("div", { class: `piece${kind === "other" ? " hatched" : ""}`, style, title: `${words}: ${inMB(bytes)}` },
-      ...(bytes / full > 0.08 ? [make("span", {}, words, make("br"), inMB(bytes))] : []));
+    const title = `${words}: ${inMB(bytes)}`, hatched = kind === "other" ? " hatched" : "";
+    const short = TEXTS[`short ${name}`] ? say(`short ${name}`) : kind === "weights" ? say(name) : words;
+    return make("div", { class: `piece${hatched}`, style, title }, make("span", {}, short, make("br"), inMB(bytes)));
   });
   const spoken = lines.map(([kind, name, bytes]) => `${lineInWords(kind, name)} ${inMB(bytes)}`).join("; ");
   $("bar").setAttribute("role", "img");
@@ -252,7 +259,8 @@ function limitMark(limit, workers, place) {
 
 function showPlan(form, answer) {
   if (!answer.settings) return $("plan").replaceChildren();
-  const chosen = answer.settings.findIndex((each) => answer.chosen && settingInWords(each) === settingInWords(answer.chosen));
+  const own = answer.chosen && settingInWords(answer.chosen);
+  const chosen = answer.settings.findIndex((each) => settingInWords(each) === own);
   const rows = answer.settings.map((setting, number) => {
     const passed = chosen === -1 || number < chosen;
     const kind = number === chosen ? "chosen" : !setting.allowed ? "not allowed" : passed ? "too much" : "later";
@@ -260,10 +268,9 @@ function showPlan(form, answer) {
     const words = make("th", { scope: "row" }, say(kind) + settingInWords(setting));
     return make("tr", attributes, words, sizeCell(setting.total));
   });
-  const head = make("tr", {}, make("th", { scope: "col" }, say("setting")), make("th", { scope: "col", class: "size" }, say("bytes")));
   const words = say("plan words", { smallest: roundedUp(answer.smallest.total) });
   $("plan").replaceChildren(make("h2", {}, say("plan")), make("p", { class: "lead" }, words),
-    make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+    make("table", {}, headOf("setting"), make("tbody", {}, ...rows)));
 }
 
 function showPassing(form, { batch, reading, chosen }) {

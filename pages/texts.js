@@ -7,8 +7,8 @@ const LANGUAGES = ["en", "zh"];
 const TEXTS = {
   "title": ["How much memory does it take?", "需要多少内存？"],
   "lead": [
-    "For zero-shot classification with StructBERT and other BERTs on a CPU. The page computes what zsc_utils predicts, " +
-    "to the byte. It sends nothing anywhere. 1 MB is 1,000,000 bytes.",
+    "For zero-shot classification with StructBERT and other BERTs on a CPU. The page computes what zsc_utils " +
+    "predicts, to the byte. It sends nothing anywhere. 1 MB is 1,000,000 bytes.",
     "用于在 CPU 上以 StructBERT 或其他 BERT 做零样本分类。本页的计算与 zsc_utils 的预测逐字节相同，不发送任何数据。" +
     "1 MB 是 1,000,000 字节。",
   ],
@@ -113,8 +113,8 @@ const TEXTS = {
     "放得下的工作进程数：{most}。",
   ],
   "all slow": [
-    "All processes take up to {all}, and the container has {limit}. The kernel then drops pages of weights and libraries " +
-    "and reads them again. The work becomes slow or does not end. A process may be killed.",
+    "All processes take up to {all}, and the container has {limit}. The kernel then drops pages of weights and " +
+    "libraries and reads them again. The work becomes slow or does not end. A process may be killed.",
     "所有进程最多占用 {all}，而容器只有 {limit}。内核会丢弃权重和库的文件页，再反复读入。任务会变慢或无法结束，进程也可能被终止。",
   ],
   "all killed": [
@@ -128,8 +128,8 @@ const TEXTS = {
     "张量、Python 及其库占用 {all}，容器有 {limit}。文本长度不一时，内存分配器和 oneDNN 还会保留更多内存，这部分没有预测。",
   ],
   "one of workers": [
-    "If one is killed, it is one of the {workers} workers, and its rows are done again by another.",
-    "若有进程被终止，会是 {workers} 个工作进程中的一个，它的数据行由另一个进程重做。",
+    "If one is killed, it is one of the {workers} workers. scaling.classify_dataset then does its rows again.",
+    "若有进程被终止，会是 {workers} 个工作进程中的一个；scaling.classify_dataset 会重做它的数据行。",
   ],
   "smallest container": [
     "The smallest container that holds this is {all}.", "能容纳它的最小容器是 {all}。",
@@ -186,7 +186,8 @@ const TEXTS = {
     "滑动窗口注意力要求各层在内存中：请不要流式加载，或换一种注意力。",
   ],
   "problem budget": [
-    "memory_budget {budget} is too small: the plan refuses it and loads nothing. The smallest that works is {smallest}.",
+    "memory_budget {budget} is too small: the plan refuses it and loads nothing. " +
+    "The smallest that works is {smallest}.",
     "memory_budget {budget} 太小：规划会拒绝它，不加载任何权重。可用的最小预算是 {smallest}。",
   ],
   "with lossy": ["With allow_lossy it is {smallest}.", "允许 allow_lossy 时是 {smallest}。"],
@@ -218,6 +219,9 @@ const TEXTS = {
   "phase of": ["the largest of: {phase}", "此阶段最大值：{phase}"],
   "libraries anonymous": ["Python and its libraries, anonymous", "Python 及其库，匿名页"],
   "libraries mapped": ["Python and its libraries, file-backed", "Python 及其库，文件页"],
+  "short libraries anonymous": ["Python, anonymous", "Python，匿名页"],
+  "short libraries mapped": ["libraries", "库文件页"],
+  "short library pages": ["later pages", "之后的页"],
   "library pages": ["pages of libraries touched later", "之后才访问的库文件页"],
 
   "plan": ["The plan", "规划"],
@@ -260,14 +264,16 @@ const TEXTS = {
     "{block} 个词元的块通过一层需要 {compute} 秒，因此读取被计算掩盖。",
   ],
   "compute waits": [
-    "A block of {block} tokens passes a layer in {compute} seconds. Computing then waits {wait} seconds for each layer.",
+    "A block of {block} tokens passes a layer in {compute} seconds. " +
+    "Computing then waits {wait} seconds for each layer.",
     "{block} 个词元的块通过一层需要 {compute} 秒，之后每层要再等待 {wait} 秒。",
   ],
 
   // -------------------------------------------------------------------------------------------------------- notes
   "not counted": ["What is not counted", "没有计入的部分"],
   "note others": [
-    "Other processes in the container, files in a temporary folder that lies in memory, and what your own program keeps.",
+    "Other processes in the container, files in a temporary folder that lies in memory, and what your own program " +
+    "keeps.",
     "容器中的其他进程、位于内存中的临时文件夹里的文件，以及您自己的程序保留的内容。",
   ],
   "note ray": [
