@@ -6,9 +6,9 @@ of its own, with a cold page cache. The kernel charges a group for Python, libra
 container counts as too small if the process is killed, fails, or takes more than PATIENCE times its own time. Then the
 headlines of the test set x 12 labels on `mini`, moved off its int8 grid: the share with the baseline's best label.
 
-`--quick`: a third of the texts, one turn, every fourth headline; the search for the smallest container begins at a
-guess. `--only`: some ways again, put into the record that there is. `--older`: the Python of an environment with
-transformers 4, for the ways that need it (see benchmarks/README.md).
+`--quick`: a third of the texts, one turn, every eighth headline, two batch sizes in place of four, less patience; the
+search for the smallest container begins at a guess. `--only`: some ways again, put into the record that there is.
+`--older`: the Python of an environment with transformers 4, for the ways that need it (see benchmarks/README.md).
 
 Needs Linux, and root: control groups (version 1 or 2) and dropping the page cache. This process imports no library, for
 a container is not charged for pages that another process has mapped. So run nothing beside it that has torch loaded.
@@ -26,12 +26,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import machine
-from contenders import BASELINE, HEAP, NEARLY, WAYS
+from contenders import BASELINE, HEAP, NEARLY, QUICK_SIZES, SIZES, WAYS
 
 LIMITS_MB = (1024, 768, 512, 384, 256, 192, 160, 128, 112, 96)
 TURNS, TEXTS = 3, 24
-QUICK_TURNS, QUICK_TEXTS, QUICK_EVERY = 1, 8, 4
-PATIENCE = 4  # times the seconds without a limit, then it counts as not done
+QUICK_TURNS, QUICK_TEXTS, QUICK_EVERY = 1, 8, 8
+PATIENCE, QUICK_PATIENCE = 4, 3  # times the seconds without a limit, then it counts as not done
 HERE = Path(__file__).parent
 GROUPS = Path("/sys/fs/cgroup")
 LIBRARIES = ("onnxruntime", "sentence_transformers", "accelerate")
@@ -219,7 +219,18 @@ class Contender:
     def __init__(self, name, folder, pythons):
         self.name, self.way, self.folder, self.pythons = name, WAYS[name], folder, pythons
         self.options, self.alone, self.limited = dict(self.way.options), [], {}
-        self.share, self.share_of_long = None, None
+        self.share, self.share_of_long, self.error = None, None, None
+
+    @contextmanager
+    def kept_from_ending_all(self):
+        """Keep an error of this way, and go on with the others; without the baseline there is nothing to compare."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.name == BASELINE:
+                raise
+            self.error = str(error)
+            print(self.error, file=sys.stderr)
 
     def job(self, asked="speed", model="base-shape", work="work", options=None):
         return {
@@ -227,24 +238,24 @@ class Contender:
             "options": self.options if options is None else options, "asked": asked,
         }  # fmt: skip
 
-    def take_the_fastest_size(self):
-        """Look for the best batch size: the smallest that is nearly as fast as the fastest."""
-        found = measured(self.job("sizes"), self.pythons)
+    def take_the_fastest_size(self, sizes):
+        """Look for the best batch size: the smallest of these that is nearly as fast as the fastest."""
+        found = measured(self.job("sizes", options={"sizes": sizes}), self.pythons)
         if isinstance(found, str):
             raise RuntimeError(f"{self.name}: {found} while batch sizes were tried")
-        sizes = {int(size): seconds for size, seconds in found.items() if size.isdigit()}
-        self.options["batch_size"] = min(s for s, t in sizes.items() if t <= NEARLY * min(sizes.values()))
+        seconds = [found[str(size)] for size in sizes]
+        self.options["batch_size"] = min(s for s, t in zip(sizes, seconds) if t <= NEARLY * min(seconds))
 
-    def take_a_turn(self, limits, search):
+    def take_a_turn(self, limits, search, patience=PATIENCE):
         """Run once without a limit; then look for the smallest container, or run in the one that was found."""
         alone = measured(self.job(), self.pythons)
         if isinstance(alone, str):
             raise RuntimeError(f"{self.name}: {alone} without a limit")
         self.alone.append(alone)
-        patience = PATIENCE * (alone["first"] + alone["seconds"])
+        longest = patience * (alone["first"] + alone["seconds"])
 
         def tried(limit):
-            return measured(self.job(), self.pythons, limit * 10**6, patience)
+            return measured(self.job(), self.pythons, limit * 10**6, longest)
 
         if self.limited:
             return again(self.limited, tried)
@@ -280,10 +291,11 @@ def compare(contenders, baseline):
     """Ask all contenders for their answers on `mini`, and compare them with the baseline's."""
     wanted = {work: baseline.answers(work) for work in ("headlines", "long")}
     for one in contenders:
-        if one.way.answers:
-            one.share = same(one.answers("headlines"), wanted["headlines"])
-        if one.way.cuts:
-            one.share_of_long = same(one.answers("long"), wanted["long"])
+        with one.kept_from_ending_all():
+            if one.way.answers:
+                one.share = same(one.answers("headlines"), wanted["headlines"])
+            if one.way.cuts:
+                one.share_of_long = same(one.answers("long"), wanted["long"])
 
 
 # ---------------------------------------------------------------------------------------------------------- all of them
@@ -334,7 +346,8 @@ def described(arguments):
     quick, older = arguments.quick, arguments.older
     result = machine.described() | {name: version(name.replace("_", "-")) for name in LIBRARIES}
     result |= {"turns": arguments.turns or (QUICK_TURNS if quick else TURNS), "limits": list(LIMITS_MB)}
-    result |= {"texts": QUICK_TEXTS if quick else TEXTS, "every": QUICK_EVERY if quick else 1, "patience": PATIENCE}
+    result |= {"texts": QUICK_TEXTS if quick else TEXTS, "every": QUICK_EVERY if quick else 1}
+    result["patience"] = QUICK_PATIENCE if quick else PATIENCE
     result["sizes"] = "from a guess" if quick else "all, from the largest"
     if older:
         result["older"] = versions(older, ["torch", "transformers", "sentence-transformers", "modelscope"])
@@ -351,11 +364,16 @@ def prepare(folder, result, older):
 def take_turns(contenders, result, output, search):
     """All turns of all ways; the record is written after each way of the first turn, for all of them take long."""
     for turn in range(result["turns"]):
-        for one in contenders:
+        for one in [one for one in contenders if not (turn and one.error)]:
             begun = time.time()
-            if one.way.sized and not turn:
-                one.take_the_fastest_size()
-            one.take_a_turn(result["limits"], search)
+            with one.kept_from_ending_all():
+                if one.way.sized and not turn:
+                    one.take_the_fastest_size(QUICK_SIZES if search else SIZES)
+                one.take_a_turn(result["limits"], search, result["patience"])
+            if one.error:
+                result["left_out"][one.name] = f"it failed: {one.error}"
+                result["ways"].pop(one.name, None)
+                continue
             ways = result["ways"] | {one.name: one.record()}
             result["ways"] = {name: ways[name] for name in WAYS if name in ways}
             smallest = min((limit for limit, runs in one.limited.items() if not isinstance(runs[-1], str)), default="-")
@@ -391,9 +409,9 @@ def main():
         contenders = [Contender(name, folder, pythons) for name in names]
         compare(contenders, Contender(BASELINE, folder, pythons))
         take_turns(contenders, result, arguments.output, arguments.quick)
-    for name, one in result["ways"].items():
-        print(name, json.dumps(one))
+    print(json.dumps(machine.record("containers", result, arguments.output), indent=1))
+    return 1 if any(one.error for one in contenders) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -423,9 +423,9 @@ def test_a_way_takes_turns_with_the_patience_that_its_own_time_allows(monkeypatc
 
     monkeypatch.setattr(containers, "measured", measured)
     one = containers.Contender("ours", Path("scratch"), {})
-    one.take_a_turn((512, 256, 128), search=True)
-    one.take_a_turn((512, 256, 128), search=True)
-    patience = containers.PATIENCE * 10
+    for _ in range(2):
+        one.take_a_turn((512, 256, 128), search=True, patience=3)
+    patience = 3 * 10
     assert asked == [(None, None), (256e6, patience), (128e6, patience), (None, None), (256e6, patience)]
     made = one.record()
     assert made["turns"] == 2 and made["containers"]["256"]["turns"] == 2 and made["containers"]["128"] == "killed"
@@ -435,11 +435,35 @@ def test_a_way_takes_turns_with_the_patience_that_its_own_time_allows(monkeypatc
         one.take_a_turn((512,), search=False)
 
 
+def test_a_way_that_fails_is_left_out_and_the_others_go_on(monkeypatch, tmp_path, at):
+    at(x86(AVX2))
+
+    def measured(job, pythons, limit=None, patience=None):
+        if job["way"] == "ours" or (job["way"] == "CrossEncoder" and asked.count("CrossEncoder")):
+            return "failed"
+        asked.append(job["way"])
+        return figures(9.0)
+
+    asked = []
+    monkeypatch.setattr(containers, "measured", measured)
+    names = [contenders.BASELINE, "ours", "CrossEncoder"]
+    ways = [containers.Contender(name, Path("scratch"), {}) for name in names]
+    result = {"turns": 1, "limits": [], "ways": {}, "left_out": {}, "patience": 3}
+    monkeypatch.setattr(containers, "descend", lambda *_: {})
+    containers.take_turns(ways, result | {"turns": 2}, tmp_path, search=False)
+    made = machine.records("containers", tmp_path)["avx2"]
+    assert list(made["ways"]) == [contenders.BASELINE] and set(made["left_out"]) == {"ours", "CrossEncoder"}
+    assert made["left_out"]["ours"] == "it failed: ours: failed without a limit"
+    monkeypatch.setattr(containers, "measured", lambda *_: "killed")
+    with pytest.raises(RuntimeError, match="transformers pipeline: killed without a limit"):
+        containers.take_turns(ways, result, tmp_path, search=False)
+
+
 def test_the_best_batch_is_the_smallest_that_is_nearly_the_fastest(monkeypatch):
     one = containers.Contender("transformers pipeline, best batch", Path("scratch"), {})
     seconds = {"4": 9.0, "8": 5.1, "16": 5.0, "32": 6.0, "anonymous": 1, "file_backed": 1, "charged": 1}
     monkeypatch.setattr(containers, "measured", lambda job, pythons: seconds)
-    one.take_the_fastest_size()
+    one.take_the_fastest_size((4, 8, 16, 32))
     assert one.options == {"batch_size": 8} and one.job()["options"] == {"batch_size": 8}
     assert contenders.WAYS[one.name].options == {}
 
