@@ -130,7 +130,11 @@ def run(job, place, pythons, patience=None):
         child = subprocess.Popen(
             [*command, json.dumps(job | {"start": start})], stdout=told, stderr=errors, env=environment
         )
-        kinds = watched(child, start, patience)
+        try:
+            kinds = watched(child, start, patience)
+        finally:  # none is left behind, when this is interrupted too
+            child.kill()
+            child.wait()
         if kinds is None:
             return "not done"
         if child.returncode:
@@ -143,15 +147,13 @@ def run(job, place, pythons, patience=None):
 
 def watched(child, start, patience):
     """The most anonymous and file-backed bytes that a process held at once, read until it ends; None if it is not done
-    in time, and is killed."""
+    in time."""
     highest = {"anonymous": 0, "file_backed": 0}
     while child.poll() is None:
         now = resident(child.pid)
         highest = {"anonymous": max(highest["anonymous"], now.get("RssAnon", 0)),
                    "file_backed": max(highest["file_backed"], now.get("RssFile", 0))}  # fmt: skip
         if patience is not None and time.time() - start > patience:
-            child.kill()
-            child.wait()
             return None
         time.sleep(0.02)
     return highest
