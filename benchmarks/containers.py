@@ -375,6 +375,7 @@ def take_turns(contenders, result, output, search):
             if one.error:
                 result["left_out"][one.name] = f"it failed: {one.error}"
                 result["ways"].pop(one.name, None)
+                machine.record("containers", result, output)
                 continue
             ways = result["ways"] | {one.name: one.record()}
             result["ways"] = {name: ways[name] for name in WAYS if name in ways}
