@@ -32,7 +32,7 @@ FLOORS = [
     ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_text", "_weights"],
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
-    ["_labelled", "_results", "memory", "onnx_engine"],
+    ["_labelled", "_results", "_ways", "memory", "onnx_engine"],
     ["_int8"],
     ["formats"],
     ["checkpoint"],
@@ -47,7 +47,7 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
+    "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes _ways batching "
     "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
 )
 
