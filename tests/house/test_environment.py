@@ -47,8 +47,8 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes _ways batching "
-    "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
+    "_checkpoint_commands _container _encodings _exports _groups _labelled _process _results _text _types _sizes _ways "
+    "batching classifier evaluation onnx_engine onnx_graphs onnx_plan records scaling __main__".split()
 )
 
 

@@ -5,8 +5,11 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import statistics
+import subprocess
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -346,6 +349,76 @@ def test_each_way_is_measured_in_a_process_of_its_own(compared):
     for report in compared.reports.values():
         assert report.growth > 0 and report.seconds > 0
     assert compared.report("int8 streamed").growth < compared.report("fp32").growth
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return zsc.export("mini", tmp_path_factory.mktemp("exports") / "mini-int8", "int8")
+
+
+def test_exports_are_ways_beside_precisions(compared, headlines, export):
+    ways = ["int8", str(export), f"{export} streamed"]
+    found = evaluate(headlines, text="内容", label="类别", compare=ways)
+    assert list(found.reports) == ways and found.checkpoint == "mini"
+    torch, lean, streamed = found.reports.values()
+    assert torch.said == compared.report("int8").said
+    assert lean.agreement == quantization.agreement(torch.results, lean.results, torch.truth)
+    assert 0 < lean.agreement.largest_difference < 0.1  # other products than torch's
+    assert streamed.results == lean.results
+    if evaluation.measurable():
+        assert 0 < streamed.growth < lean.growth
+
+
+def test_an_export_is_evaluated_as_the_checkpoint(headlines, export, monkeypatch):
+    monkeypatch.setattr(evaluation, "process_peak", None)  # its child would have torch
+    found = evaluate(headlines, text="内容", label="类别", checkpoint=export)
+    assert found.checkpoint == str(export) and list(found.reports) == ["int8"]
+    wanted = zsc.ZeroShotClassifier(export)([record["内容"] for record in headlines], list(found.labels))
+    assert found.report().results == wanted
+    assert re.search(r"^Python and its libraries: about \d+ MB for an export, else about \d+ MB", str(found), re.M)
+
+
+IN_CHILD = """
+import sys
+from zsc_utils.evaluation import measured
+(results, told), seconds, growth = measured(sys.argv[1], "int8", ["央行下调利率"], ["财经", "体育"], "{}", False)
+assert results[0]["labels"] and not told and seconds > 0 and growth > 0
+assert "onnxruntime" in sys.modules and not {"torch", "transformers"} & sys.modules.keys()
+"""
+
+
+def test_the_child_of_an_export_does_not_load_torch(export, monkeypatch):
+    if not evaluation.measurable():
+        pytest.skip("no figures in /proc")
+    done = subprocess.run([sys.executable, "-c", IN_CHILD, export], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(evaluation, "measured", os.getpid)  # what is called runs elsewhere
+    assert evaluation.in_lean_process() != os.getpid()
+
+
+def test_a_child_without_torch_that_is_killed_is_named_by_its_way(export, monkeypatch):
+    monkeypatch.setattr(evaluation, "measured", os.abort)
+    with pytest.raises(ChildError, match="int8: the child process was ended"):
+        evaluation.run(str(export), "int8", ["央行"], list(LABELS), "{}", False)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"compare": "fp32"}, r"compare 'fp32': '.*' was exported in int8, and runs in nothing else; export .* in fp32"),
+    ({"compare": "int8,bf16 streamed"}, "compare 'bf16 streamed': .* was exported in int8"),
+    ({"compare": "none/such"}, "compare 'none/such': there are .*, and folders written by zsc_utils.export"),
+    ({"labels": ["财经" * 600, "体育"]}, "leaves no room for a text"),
+])  # fmt: skip
+def test_what_an_export_cannot_do_is_refused_before_work(export, monkeypatch, options, message):
+    monkeypatch.setattr(evaluation, "run", None)
+    with pytest.raises(ValueError, match=message):
+        evaluate(RECORDS, checkpoint=export, **options)
+
+
+def test_the_precision_of_a_checkpoint_is_its_own_unless_named(oracle, tmp_path, answers):
+    folder = quantization.save(quantization.quantize(oracle, "bf16"), tmp_path / "bf16")
+    answers({record["text"]: record["label"] for record in RECORDS})
+    assert list(evaluate(RECORDS, checkpoint=folder).reports) == ["bf16"]
+    assert list(evaluate(RECORDS).reports) == ["fp32"]
 
 
 def test_without_proc_the_work_is_done_here_and_memory_is_not_measured(monkeypatch, compared, headlines):
