@@ -33,7 +33,7 @@ FLOORS = [
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
     ["_labelled", "_results", "_ways", "memory", "onnx_engine"],
-    ["_int8"],
+    ["_evaluation_table", "_int8"],
     ["formats"],
     ["checkpoint"],
     ["_dispatch", "inference", "distillation"],
@@ -47,8 +47,9 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_checkpoint_commands _container _encodings _exports _groups _labelled _process _results _text _types _sizes _ways "
-    "batching classifier evaluation onnx_engine onnx_graphs onnx_plan records scaling __main__".split()
+    "_checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process _results _sizes "
+    "_text _types _ways batching classifier evaluation onnx_engine onnx_graphs onnx_plan records scaling "
+    "__main__".split()
 )
 
 

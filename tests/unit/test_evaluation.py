@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 import zsc_utils as zsc
 from zsc_utils import __main__ as command
+from zsc_utils import _evaluation_table as printed
 from zsc_utils import evaluation, plots, quantization, samples
 from zsc_utils._process import ChildError
 from zsc_utils.evaluation import BadRow, Confusion, LabelScores, Report, Run, Threshold, evaluate
@@ -397,7 +398,10 @@ def test_the_child_of_an_export_does_not_load_torch(export, monkeypatch):
 
 
 def test_a_child_without_torch_that_is_killed_is_named_by_its_way(export, monkeypatch):
+    lean = evaluation.in_lean_process
+    monkeypatch.setattr(evaluation, "measurable", lambda: True)
     monkeypatch.setattr(evaluation, "measured", os.abort)
+    monkeypatch.setattr(evaluation, "in_lean_process", lambda *_: lean())
     with pytest.raises(ChildError, match="int8: the child process was ended"):
         evaluation.run(str(export), "int8", ["央行"], list(LABELS), "{}", False)
 
@@ -475,7 +479,7 @@ def test_the_table_says_what_was_found(answers):
     assert lines[-1].startswith("int8: no threshold") or "0.8000" in lines[-1]
     table = lines[lines.index("int8, each label") + 1 :][:4]
     assert table[1].split() == ["财经", "-", "0.000", "0.000", "1"]
-    assert len({evaluation.width(line) for line in table}) == 1
+    assert len({printed.width(line) for line in table}) == 1
 
 
 def test_the_threshold_is_told_and_examples_cannot_command_a_terminal(answers):
@@ -483,8 +487,8 @@ def test_the_threshold_is_told_and_examples_cannot_command_a_terminal(answers):
     assert '95% of the answers are right if a best score under 0.4000 means "none of these"; 75% of' in str(
         zsc.Evaluation("mini", LABELS, 4, (), {"fp32": found})
     )
-    assert evaluation.shortened("a\x1b[31mb\n c") == "a[31mb c"
-    assert evaluation.shortened("字" * 41) == "字" * 39 + "…" and evaluation.shortened("字" * 40) == "字" * 40
+    assert printed.shortened("a\x1b[31mb\n c") == "a[31mb c"
+    assert printed.shortened("字" * 41) == "字" * 39 + "…" and printed.shortened("字" * 40) == "字" * 40
 
 
 def test_many_bad_rows_are_counted_and_all_are_kept(answers):
@@ -511,7 +515,7 @@ def test_the_command_prints_the_table_and_draws_the_chart(run, headlines, compar
     assert (status, err) == (0, "")
     assert out.startswith("mini: 20 texts, ") and "\nint8 streamed " in out
     accuracy, ends = compared.report().accuracy, compared.report().accuracy_interval
-    assert evaluation.interval(accuracy, ends) in out
+    assert printed.interval(accuracy, ends) in out
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
