@@ -100,7 +100,7 @@ class MappedWeights:
     """A safetensors file that is mapped into memory: a page takes memory only once it is touched.
 
     `array` returns a view of the mapped bytes. `rows` reads single rows, without touching the others' pages.
-    `expect` asks the system to read tensors in advance, `release` gives their pages back.
+    `expect` asks the system to read tensors in advance. `placed` writes their places into a graph.
     Raises CheckpointError if the file is broken, or was changed or deleted since it was opened.
     """
 
@@ -179,19 +179,13 @@ class MappedWeights:
         return np.frombuffer(read, dtype).reshape(len(different), width)[places]
 
     def expect(self, names: Iterable[str]) -> None:
-        self.advise(names, "MADV_WILLNEED")
-
-    def release(self, names: Iterable[str]) -> None:
-        self.advise(names, "MADV_DONTNEED")
-
-    def advise(self, names, advice):
-        """Give the system advice about the pages of these tensors. Systems without such advice do without."""
-        if not hasattr(mmap, advice):
+        """Ask the system to read the pages of these tensors. Systems without such advice do without."""
+        if not hasattr(mmap, "MADV_WILLNEED"):
             return
         for name in names:
             _, _, start, end = self.entries[name]
             first = (self.start + start) // mmap.PAGESIZE * mmap.PAGESIZE
-            self.bytes.madvise(getattr(mmap, advice), first, self.start + end - first)
+            self.bytes.madvise(mmap.MADV_WILLNEED, first, self.start + end - first)
 
 
 def check_tensors(weights: MappedWeights, export: Exported) -> None:

@@ -129,7 +129,7 @@ class OnnxEngine:
             return self.loaded[number]
         trim_heap()  # the last layer's matrices, and holes between activations
         with tight_heap():
-            return Layer(*(self.session(name, f"layers.{number}.") for name in Layer._fields))
+            return Layer(*(self.session(name, f"layers.{number}.") for name in ("project", "finish")))
 
     def forward(self, block):
         """Return the logits of each Batch. All batches pass a layer before the next layer begins."""
