@@ -21,12 +21,12 @@ from zsc_utils import claims
 TEMPLATES = Path(__file__).parent / "templates"
 CALCULATOR = Path(__file__).parent.parent / "pages"
 COPIED = ("site.css", "search.js", "minisearch.js")
-PICTURES = {"image/png": "png", "image/svg+xml": "svg"}
+PICTURES = ("image/png", "image/svg+xml")
 
 
 @dataclass
 class Page:
-    """A lesson on the site: the name of its page, of its picture in the index if it has one, and what that shows."""
+    """A lesson on the site: the name of its page, the picture for the index if it has one, and what that shows."""
 
     lesson: Lesson
     page: str
@@ -49,16 +49,19 @@ def linked(page: str) -> str:
     return page.replace('.ipynb"', '.html"').replace(".ipynb#", ".html#")
 
 
-def first_picture(notebook) -> tuple[str, bytes, str] | None:
-    """The first figure among a notebook's outputs: how its file's name ends, its bytes, its text; None without one."""
+def first_picture(notebook) -> tuple[str, str] | None:
+    """The first figure among a notebook's outputs, as a data URI, and what it shows; None without one."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            for kind, ending in PICTURES.items():
+            for kind in PICTURES:
                 if kind in output.get("data", {}):
                     held = output["data"][kind]
-                    content = base64.b64decode(held) if ending == "png" else held.encode("utf-8")
-                    alt = output.get("metadata", {}).get(kind, {}).get("alt", f"The first figure, of the cell {cell.id}")
-                    return ending, content, alt
+                    if kind == "image/svg+xml":  # text, where the others are base64 already
+                        held = base64.b64encode(held.encode("utf-8")).decode("ascii")
+                    alt = (
+                        output.get("metadata", {}).get(kind, {}).get("alt", f"The first figure, of the cell {cell.id}")
+                    )
+                    return f"data:{kind};base64,{''.join(held.split())}", alt
     return None
 
 
@@ -112,9 +115,7 @@ class Site:
         body, _ = exporter().from_notebook_node(notebook, resources={"metadata": {"name": title}, "bar": bar})
         (self.folder / page.page).write_text(linked(body), encoding="utf-8")
         if picture := first_picture(notebook):
-            ending, content, page.alt = picture
-            page.picture = f"{page.lesson.file.stem}.{ending}"
-            (self.folder / page.picture).write_bytes(content)
+            page.picture, page.alt = picture
         self.sections += sections(notebook, page.page)
 
     def finish(self, ledger: Sequence[claims.Claim]) -> Path:
