@@ -1,7 +1,7 @@
 """The map of the lessons, from their openings: written into README.md and into the cell `map` of notebook 00.
 
-python scripts/lesson_map.py. The table stands between the lines `<!-- lessons -->` and `<!-- end -->`, in both places.
-`make save` calls it last, after the minutes. A lesson's question is the line `**Question** ...` of its opening, or else
+python scripts/lesson_map.py. The table stands between the lines `<!-- lessons -->` and `<!-- end -->`, in both places;
+README has the score of the ledger too, after `<!-- score -->`. `make save` calls it last, after the minutes. A lesson's question is the line `**Question** ...` of its opening, or else
 what follows the colon in its title.
 """
 
@@ -14,8 +14,10 @@ from pathlib import Path
 import minutes
 import nbformat
 
+from zsc_utils import claims
+
 ROOT = Path(__file__).parent.parent
-PLACE = re.compile(r"<!-- lessons -->\n.*?<!-- end -->", re.DOTALL)
+PLACE = r"<!-- {} -->\n(?:(?!<!-- ).)*<!-- end -->"
 TITLE = re.compile(r"^# (?P<number>\d+) · (?P<name>[^:\n]+?)(?:: (?P<about>.+))?$", re.MULTILINE)
 QUESTION = re.compile(r"^\*\*Question\*\*:? (.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -63,20 +65,27 @@ def table(all_lessons: list[Lesson], folder: str = "") -> str:
     return "\n".join(lines)
 
 
-def filled(text: str, all_lessons: list[Lesson], folder: str = "") -> str:
-    """`text` with the map in its place. Raises ValueError if there is no place, or more than one."""
-    told = f"<!-- lessons -->\n\n{table(all_lessons, folder)}\n\n<!-- end -->"
-    changed, count = PLACE.subn(lambda _: told, text)
+def put(text: str, name: str, told: str) -> str:
+    """`text` with `told` in the place `name`. Raises ValueError if there is no such place, or more than one."""
+    held = f"<!-- {name} -->\n\n{told}\n\n<!-- end -->"
+    changed, count = re.subn(PLACE.format(name), lambda _: held, text, flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f"{count} places between <!-- lessons --> and <!-- end -->, not 1")
+        raise ValueError(f"{count} places between <!-- {name} --> and <!-- end -->, not 1")
     return changed
 
 
+def readme(text: str, all_lessons: list[Lesson], ledger: list[claims.Claim]) -> str:
+    """README's text with the map and the score of the ledger in their places. Raises ValueError as `put` does."""
+    return put(put(text, "lessons", table(all_lessons, "notebooks/")), "score", f"**{claims.score(ledger)}.**")
+
+
 def marked(source: str) -> str:
-    """The source of a map cell whose table has its markers: put around its only table if they are missing."""
+    """The source of a map cell with the place of its table: where a table or the word MAP stands, or else at its end."""
     if "<!-- lessons -->" in source:
         return source
-    return re.sub(r"(^\|.*\n?)+", "<!-- lessons -->\n<!-- end -->\n", source, count=1, flags=re.MULTILINE)
+    place = "<!-- lessons -->\n<!-- end -->\n"
+    changed, count = re.subn(r"(^\|.*\n?)+|^MAP$\n?", place, source, count=1, flags=re.MULTILINE)
+    return changed.rstrip("\n") if count else f"{source}\n\n{place.rstrip()}"
 
 
 def map_cell(notebook):
@@ -94,11 +103,12 @@ def main() -> None:
     found = lessons(root / "notebooks")
     if not found:
         sys.exit(f"no notebook in {root / 'notebooks'}")
-    readme = root / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8"), found, "notebooks/"), encoding="utf-8")
+    page = root / "README.md"
+    ledger = claims.read(root / "claims.toml")
+    page.write_text(readme(page.read_text(encoding="utf-8"), found, ledger), encoding="utf-8")
     first = nbformat.read(found[0].file, as_version=4)
     cell = map_cell(first)
-    told = filled(marked(cell.source), found)
+    told = put(marked(cell.source), "lessons", table(found))
     if told != cell.source:
         cell.source = told
         nbformat.write(first, found[0].file)

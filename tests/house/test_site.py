@@ -1,4 +1,4 @@
-"""README, docs/ and the pages of `make run`: the code in them runs, the links lead somewhere, what is generated is current.
+"""README, docs/ and the pages of `make run`: their code runs, their links lead somewhere, what is generated is current.
 
 Minutes are counted: the opening of each lesson of the second edition states what scripts/minutes.py counts.
 """
