@@ -1,7 +1,8 @@
-"""README's tables and charts of the benchmarks, from the records of every kind of machine that there are.
+"""Tables and charts of the benchmarks, from the records of every kind of machine that there are.
 
-python benchmarks/report.py. A table stands in README.md between the lines `<!-- records: NAME -->` and
-`<!-- end -->`; a chart in benchmarks/figures. Each names its processor, and nothing else in README is changed.
+python benchmarks/report.py. A table stands between the lines `<!-- records: NAME -->` and `<!-- end -->`: the long ones
+in docs/measured.md, a picture and a summary in README.md. A chart stands in benchmarks/figures. Each names its
+processor, and nothing else in those pages is changed.
 """
 
 import re
@@ -14,6 +15,7 @@ from matplotlib import pyplot
 from zsc_utils import plots
 
 README = Path(__file__).parent.parent / "README.md"
+MEASURED = README.parent / "docs" / "measured.md"
 FIGURES = Path(__file__).parent / "figures"
 PEERS = ("onnxruntime", "sentence_transformers", "accelerate")  # whose versions the record has, by module
 
@@ -92,7 +94,7 @@ TABLES = {
 
 
 def block(name: str, folder: Path = RECORDS) -> str:
-    """All that README shows of one benchmark: each kind with its table."""
+    """All that is shown of one benchmark: each kind with its table."""
     parts = []
     for record in records(name, folder).values():
         lines = TABLES[name](record)
@@ -100,15 +102,60 @@ def block(name: str, folder: Path = RECORDS) -> str:
     return "\n\n".join(parts)
 
 
-def filled(readme: str, folder: Path = RECORDS) -> str:
-    """README's text with every table as the records have it. Raises ValueError if the place of one is missing."""
+def smallest(one: dict) -> int | None:
+    """The smallest container in which a way worked, in MB; None if there is none."""
+    return min((int(limit) for limit, each in one["containers"].items() if not isinstance(each, str)), default=None)
+
+
+def summary(folder: Path = RECORDS) -> str:
+    """Three rows for README: the pipeline as it comes, and our way with the smallest container, on each processor."""
+    found = list(records("containers", folder).values())
+    rows = {"whole process": [], "smallest container": [], "speed without a limit": []}
+    names = []
+    for record in found:
+        base = record["ways"]["transformers pipeline"]
+        ours = {way: one for way, one in record["ways"].items() if way.startswith("ours") and smallest(one)}
+        way = min(ours, key=lambda name: (smallest(ours[name]), ours[name]["seconds"]))
+        names.append(way)
+        limit = f"{smallest(base)} MB" if smallest(base) else f"over {max(map(int, base['containers']))} MB"
+        rows["whole process"].append(f"{base['whole'] / 1e6:.0f} MB → **{ours[way]['whole'] / 1e6:.0f} MB**")
+        rows["smallest container"].append(f"{limit} → **{smallest(ours[way])} MB**")
+        rows["speed without a limit"].append(f"1 → **{base['seconds'] / ours[way]['seconds']:.1f}**")
+    titles = [f"{record['processor']}: {record['kind']}" for record in found]
+    lines = [f"| the pipeline of transformers → ours | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|"]
+    lines += [f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items()]
+    told = "; ".join(f"*{name}* on {record['kind']}" for name, record in zip(names, found))
+    return "\n".join([*lines, "", f"Ours is the way with the smallest container: {told}."])
+
+
+def picture(folder: Path = RECORDS) -> str:
+    """README's picture: the chart of the first kind of processor that has one."""
+    return "\n".join(chart(next(iter(records("peers", folder).values())))).rstrip()
+
+
+FRONT = {"picture": picture, "summary": summary}
+
+
+def put(page: str, name: str, told: str) -> str:
+    """A page's text with `told` in the place `name`. Raises ValueError if there is no such place, or several."""
+    place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(<!-- end -->)", re.DOTALL)
+    if len(place.findall(page)) != 1:
+        raise ValueError(f"no place, or several, between <!-- records: {name} --> and <!-- end -->")
+    return place.sub(lambda found: f"{found[1]}\n{told}\n\n{found[2]}", page)
+
+
+def filled(page: str, folder: Path = RECORDS) -> str:
+    """The text of docs/measured.md with every table as the records have it. Raises ValueError as `put` does."""
     for name in TABLES:
-        place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(\n<!-- end -->)", re.DOTALL)
-        if len(place.findall(readme)) != 1:
-            raise ValueError(f"README has no place, or several, between <!-- records: {name} --> and <!-- end -->")
-        told = block(name, folder)
-        readme = place.sub(lambda found, told=told: f"{found[1]}\n{told}\n{found[2]}", readme)
-    return readme
+        page = put(page, name, block(name, folder).replace("](benchmarks/", "](../benchmarks/"))
+    return page
+
+
+def filled_front(page: str, folder: Path = RECORDS) -> str:
+    """README's text with its picture and its summary. Raises ValueError as `put` does."""
+    for name, told in FRONT.items():
+        page = put(page, name, told(folder))
+    return page
 
 
 def draw(record: dict, file: Path) -> None:
@@ -127,7 +174,8 @@ def main() -> None:
     FIGURES.mkdir(exist_ok=True)
     for name, record in records("peers").items():
         draw(record, FIGURES / f"{name}-peers.svg")
-    write(README, filled(README.read_text(encoding="utf-8")))
+    write(README, filled_front(README.read_text(encoding="utf-8")))
+    write(MEASURED, filled(MEASURED.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

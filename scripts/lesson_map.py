@@ -1,8 +1,8 @@
 """The map of the lessons, from their openings: written into README.md and into the cell `map` of notebook 00.
 
 python scripts/lesson_map.py. The table stands between the lines `<!-- lessons -->` and `<!-- end -->`, in both places;
-README has the score of the ledger too, after `<!-- score -->`. `make save` calls it last, after the minutes. A lesson's question is the line `**Question** ...` of its opening, or else
-what follows the colon in its title.
+README has the score of the ledger too, after `<!-- score -->`. `make save` calls it last, after the minutes. A lesson's
+question is the line `**Question** ...` of its opening, or else what follows the colon in its title.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def readme(text: str, all_lessons: list[Lesson], ledger: list[claims.Claim]) -> 
 
 
 def marked(source: str) -> str:
-    """The source of a map cell with the place of its table: where a table or the word MAP stands, or else at its end."""
+    """The source of a map cell with the place of its table: where a table or the word MAP stands, or else its end."""
     if "<!-- lessons -->" in source:
         return source
     place = "<!-- lessons -->\n<!-- end -->\n"
