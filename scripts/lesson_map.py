@@ -18,7 +18,7 @@ from zsc_utils import claims
 
 ROOT = Path(__file__).parent.parent
 PLACE = r"<!-- {} -->\n(?:(?!<!-- ).)*<!-- end -->"
-TITLE = re.compile(r"^# (?P<number>\d+) · (?P<name>[^:\n]+?)(?:: (?P<about>.+))?$", re.MULTILINE)
+TITLE = re.compile(r"^# (?P<number>\d+[a-z]?) · (?P<name>[^:\n]+?)(?:: (?P<about>.+))?$", re.MULTILINE)
 QUESTION = re.compile(r"^\*\*Question\*\*:? (.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 

@@ -4,6 +4,7 @@ All of it opens from a file, without a server or a network. The templates and th
 """
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -50,18 +51,21 @@ def linked(page: str) -> str:
 
 
 def first_picture(notebook) -> tuple[str, str] | None:
-    """The first figure among a notebook's outputs, as a data URI, and what it shows; None without one."""
+    """The first figure among a notebook's outputs, as a data URI, and what it shows; None without one.
+
+    A figure is a PNG, an SVG, or an <img> with a data URI in HTML, as zsc_utils.drawings writes.
+    """
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            for kind in PICTURES:
-                if kind in output.get("data", {}):
-                    held = output["data"][kind]
-                    if kind == "image/svg+xml":  # text, where the others are base64 already
-                        held = base64.b64encode(held.encode("utf-8")).decode("ascii")
-                    alt = (
-                        output.get("metadata", {}).get(kind, {}).get("alt", f"The first figure, of the cell {cell.id}")
-                    )
-                    return f"data:{kind};base64,{''.join(held.split())}", alt
+            held = output.get("data", {})
+            if drawn := re.search(r'<img [^>]*?alt="([^"]*)"[^>]*?src="(data:image/[^"]+)"', held.get("text/html", "")):
+                return drawn[2], html.unescape(drawn[1])
+            for kind in (kind for kind in PICTURES if kind in held):
+                content = held[kind]
+                if kind == "image/svg+xml":  # text, where the others are base64 already
+                    content = base64.b64encode(content.encode("utf-8")).decode("ascii")
+                alt = output.get("metadata", {}).get(kind, {}).get("alt", f"The first figure, of the cell {cell.id}")
+                return f"data:{kind};base64,{''.join(content.split())}", alt
     return None
 
 

@@ -236,13 +236,17 @@ def pinned(wanted: list[str], file: Path = ROOT / "pyproject.toml") -> list[str]
 
 
 def wheelhouse(lessons: list[Lesson], output: Path) -> None:
-    """Download the wheels of all pinned dependencies, and write install.sh. Raises CalledProcessError if pip fails."""
+    """Collect the wheels of all pinned dependencies, and write install.sh. Exits if pip fails.
+
+    `pip wheel` also builds those of the few packages that have none, so that the installation needs no compiler.
+    """
     wanted = extras(lessons)
-    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--only-binary=:all:"]
+    pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-cache-dir"]
     folder = output / "wheelhouse"
     first, *others = pinned(wanted)
     for some in ([first], [first, *others, "setuptools>=77"]):
-        subprocess.run([*pip, "--dest", folder, "--find-links", folder, *some], check=True)
+        if subprocess.run([*pip, "--wheel-dir", folder, "--find-links", folder, *some]).returncode:
+            sys.exit(f"pip did not get all wheels into {folder}: its last lines say why")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     install = output / "install.sh"
     install.write_text(INSTALL.format(python=python, extras=",".join(wanted)), encoding="utf-8")

@@ -288,6 +288,16 @@ def test_the_index_maps_the_lessons(site):
     assert ("calculator.html" in index) == (ROOT / "pages" / "calculator.html").is_file()
 
 
+def test_a_drawing_in_html_is_a_picture_too():
+    drawn = new_output(
+        "display_data", data={"text/html": '<img alt="a &lt; b" style="x" src="data:image/svg+xml,%3Csvg">'}
+    )
+    table = new_output("display_data", data={"text/html": "<table></table>"})
+    cells = [new_code_cell("1", id=f"cell-{i}", outputs=[out]) for i, out in enumerate([table, drawn])]
+    assert site_pages.first_picture(new_notebook(cells=cells)) == ("data:image/svg+xml,%3Csvg", "a < b")
+    assert site_pages.first_picture(new_notebook(cells=cells[:1])) is None
+
+
 def test_solutions_and_checks_are_folded(site):
     made = page(site, "03_batching.html")
     folded = re.findall(r'<details class="folded"><summary>(.*?)</summary>(.*?)</details>', made, re.DOTALL)
