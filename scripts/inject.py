@@ -11,6 +11,7 @@ the gate and the test. Defects that no notebook has a place for are told, too.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -143,7 +144,8 @@ def place(copy: Copy, number: int, defect) -> tuple[str, str] | None:
         notebook = nbformat.read(file, as_version=4)
         what = defect.make(copy.folder, file, notebook)
         if what:
-            nbformat.write(notebook, file)
+            # as JSON: nbformat would put some defects right, such as an id that stands twice
+            file.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             return file.name, what
     return None
 

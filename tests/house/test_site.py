@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import defects
+import inject
 import lesson_map
 import minutes
 import nbformat
@@ -386,3 +388,51 @@ def test_no_page_is_wider_than_a_phone(site, name):
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--allow-file-access-from-files", "--dump-dom"]
     done = subprocess.run([browser, *options, (site / "measure.html").as_uri()], capture_output=True, text=True)
     assert "<title>390 390 0</title>" in done.stdout, re.findall("<title>.*?</title>", done.stdout)
+
+
+# ------------------------------------------------------------------------------------------ defects for the gates
+
+
+@pytest.mark.parametrize("defect", defects.DEFECTS, ids=lambda defect: defect.name)
+def test_a_defect_says_that_it_changed_something_if_and_only_if_it_did(defect, tmp_path):
+    for name in ("README.md", "claims.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    texts = {file: file.read_text("utf-8") for file in tmp_path.iterdir()}
+    places = []
+    for file in NOTEBOOKS:
+        notebook = nbformat.read(file, as_version=4)
+        before = json.dumps(notebook)
+        what = defect.make(tmp_path, file, notebook)
+        changed = json.dumps(notebook) != before or any(f.read_text("utf-8") != texts[f] for f in texts)
+        assert changed == bool(what), f"{file.stem}: {what}"
+        for written in texts:
+            written.write_text(texts[written], "utf-8")
+        places.append(what)
+    if not any(places):
+        pytest.skip("no lesson has a place for this defect")
+
+
+def test_there_are_forty_defects_of_different_names():
+    assert len({defect.name for defect in defects.DEFECTS}) == len(defects.DEFECTS) == 40
+
+
+def test_a_copy_of_the_checkout_is_brought_back(tmp_path):
+    (root := tmp_path / "root").mkdir()
+    subprocess.run(["git", "init", "--quiet", root], check=True)
+    for name, text in (("kept.txt", "a"), ("ignored.txt", "b"), (".gitignore", "ignored.txt\n")):
+        (root / name).write_text(text)
+    copy = inject.Copy(tmp_path / "copy", root)
+    assert {file.name for file in copy.folder.iterdir()} == {"kept.txt", ".gitignore"}
+    (copy.folder / "kept.txt").write_text("spoilt")
+    copy.undo()
+    assert (copy.folder / "kept.txt").read_text() == "a" and (root / "kept.txt").read_text() == "a"
+
+
+def test_the_table_counts_what_is_caught():
+    outcomes = [
+        inject.Outcome("a", "03: cell", inject.CAUGHT, "house: test_x"),
+        inject.Outcome("b", "", inject.NO_PLACE),
+    ]
+    lines = inject.table([*outcomes, inject.Outcome("c", "04: cell", inject.MISSED)]).splitlines()
+    assert lines[1].split() == ["a", "caught", "house:", "test_x", "03:", "cell"]
+    assert lines[-1] == "1 caught, 1 not caught, 1 without a place"
