@@ -36,7 +36,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 python{python} -m venv --clear .venv
 PIP=".venv/bin/python -m pip install --disable-pip-version-check --no-index --find-links wheelhouse"
-$PIP setuptools
+$PIP 'setuptools>=77'
 $PIP --no-build-isolation -e '.[{extras}]'
 # converts the weights of both checkpoints once, so that nobody waits for them later
 .venv/bin/python -c 'import zsc_utils as zsc; zsc.load("base-shape"); zsc.load("mini")'
