@@ -7,6 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig
@@ -326,6 +327,15 @@ def test_torch_s_own_softmax_is_a_right_answer():
     assert lesson_04.softmax(torch.ones(2, 2).numpy()).tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
+def test_a_maximum_that_falls_overflows():
+    def online_softmax(state, scores, values):
+        top, total, weighted = state
+        shrink, raised = np.exp(top - scores.max()), np.exp(scores - scores.max())  # right, until scores are far apart
+        return scores.max(), total * shrink + raised.sum(), weighted * shrink + raised @ values
+
+    assert "overflow" in exercises.judge("online-softmax", online_softmax).says
+
+
 # ------------------------------------------------------------------------------- other right ways, which must pass too
 
 
@@ -389,7 +399,8 @@ def test_another_right_way_is_right(name, attempt):
 
 
 def test_a_generator_that_never_ends_is_told(monkeypatch):
-    monkeypatch.setattr(lesson_05, "PATIENCE", 0.4)
+    monkeypatch.setattr(lesson_05, "PATIENCE", 0.6)
+    monkeypatch.setattr(lesson_05, "AHEAD", 0.05)
     release = threading.Event()
 
     def prefetch(read, count):
@@ -402,7 +413,8 @@ def test_a_generator_that_never_ends_is_told(monkeypatch):
 
 
 def test_a_loop_that_waits_for_a_dead_reader_is_told(monkeypatch):
-    monkeypatch.setattr(lesson_05, "PATIENCE", 0.4)
+    monkeypatch.setattr(lesson_05, "PATIENCE", 0.6)
+    monkeypatch.setattr(lesson_05, "AHEAD", 0.05)
     release = threading.Event()
 
     def prefetch(read, count):
