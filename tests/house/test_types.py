@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 import zsc_utils as zsc
-from zsc_utils import claims, evaluation, plan, plots, samples, scaling
+from zsc_utils import claims, drawings, evaluation, exercises, plan, plots, samples, scaling
 
 ROOT = Path(__file__).parents[2]
+PICTURES = ("layer", "meters", "lanes", "tiles", "bits", "packing", "timeline_slider", "growing", "import_tree")
 ROOMS = [zsc.attention, zsc.memory, zsc.offloading, zsc.quantization]
 CALLED = [
     zsc.load, zsc.default_name, zsc.batching.token_budget_batches, zsc.batching.padding, zsc.batching.bucket, plan.make,
     scaling.classify_dataset, samples.test_set, samples.long_texts, samples.topics, claims.read, claims.decide,
-    claims.table, plots.score_bars, plots.stacked_bytes, plots.frontier,
+    claims.table, claims.judge, plots.score_bars, plots.stacked_bytes, plots.frontier,
     plots.confusion_matrix, plots.suffixes, zsc.evaluate, evaluation.check_chart, evaluation.Report.threshold_for,
     *(getattr(zsc.Evaluation, name) for name in ("report", "threshold_for", "plot", "save_chart")),
     *(getattr(room, name) for room in ROOMS for name in room.__all__),
+    *(getattr(exercises, name) for name in exercises.__all__), *(getattr(drawings, name) for name in PICTURES),
     *(getattr(kind, name) for kind in (zsc.ZeroShotClassifier, zsc.OptimizedZeroShotClassifier)
       for name in ("__init__", "__call__", "stream", "answers", "logits", "predict") if name in vars(kind)),
 ]  # fmt: skip

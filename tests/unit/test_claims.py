@@ -51,8 +51,11 @@ def test_every_claim_is_decided_by_one_cell_which_checks_its_verdict():
     assert "open" not in [claim.verdict for claim in LEDGER]
 
 
-# cells that say what the verdicts mean
-RULES = ["the-promise", "verdicts-explained", "padding-explained", "the-table-again", "draw-score"]
+# cells that say what the verdicts mean, where readers bet, and an exercise on the rule
+RULES = [
+    "what-the-curve-hides", "ledger-bets", "verdicts-explained", "draw-score",
+    "exercise-verdict", "try-verdict", "solution-verdict",
+]  # fmt: skip
 
 
 def test_no_verdict_is_typed_anywhere_but_in_the_ledger():
