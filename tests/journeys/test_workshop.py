@@ -12,8 +12,9 @@ from pathlib import Path
 import nbformat
 import parts as dividing
 import pytest
-import workshop
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import workshop
 
 ROOT = Path(__file__).parents[2]
 HUNDRED = " ".join(["word"] * 100)
