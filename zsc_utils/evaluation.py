@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
+from zsc_utils._agreement import Agreement, agreement, wilson
 from zsc_utils._evaluation_table import table_of
 from zsc_utils._exports import is_export, read_export
 from zsc_utils._labelled import BadRow, labelled, rows_of
@@ -31,7 +32,6 @@ from zsc_utils.classifier import ZeroShotClassifier, check_room
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from zsc_utils.quantization import Agreement
 
 STREAMED = " streamed"  # at the end of a way: layers stay in their file
 PRECISIONS = get_args(Precision)
@@ -86,7 +86,7 @@ class Report:
     results: list[Result] = field(repr=False)
     seconds: float
     growth: int | None
-    agreement: "Agreement | None" = None
+    agreement: Agreement | None = None
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -108,8 +108,6 @@ class Report:
     @property
     def accuracy_interval(self) -> tuple[float, float]:
         """The 95 % interval by Wilson's formula."""
-        from zsc_utils.quantization import wilson  # here: a process without torch imports this room
-
         return wilson(int(self.matrix.trace()), len(self.truth))
 
     @property
@@ -237,8 +235,6 @@ def evaluate(
     cannot be classified in one of the ways. Raises ValueError or TypeError for a missing file or column, an unknown
     way, fewer than two labels, or no rows to evaluate. Raises ChildError if a way's process was killed.
     """
-    from zsc_utils import quantization  # noqa: F401  here, so that it fails before the work where torch is missing
-
     name = check_name(checkpoint)
     ways = check_ways(compare, name)
     check_template(hypothesis_template)
@@ -256,8 +252,6 @@ def evaluate(
 
 def put_together(checkpoint, found, runs):
     """Return the Evaluation of {way: Run}, without the rows that have no result in one of the ways."""
-    from zsc_utils.quantization import agreement  # here: a process without torch imports this room
-
     failed = {}
     for way, ran in runs.items():
         for row, result in zip(found.good, ran.results):

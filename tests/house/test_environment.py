@@ -31,7 +31,8 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_svg", "_text", "_weights"],
+    ["_agreement", "_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_svg", "_text"]
+    + ["_weights"],
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
     ["_drawn_layer", "_drawn_process", "_drawn_timeline"],
@@ -50,9 +51,9 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims", "drawings", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process _results _sizes "
-    "_text _types _ways batching classifier evaluation exercises exercises.lesson_02 exercises.lesson_05 onnx_engine "
-    "onnx_graphs onnx_plan records scaling "
+    "_agreement _checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process "
+    "_results _sizes _text _types _ways batching classifier evaluation exercises exercises.lesson_02 "
+    "exercises.lesson_05 onnx_engine onnx_graphs onnx_plan records scaling "
     "__main__".split()
 )
 

@@ -19,7 +19,9 @@ import importlib.metadata, importlib.util, json, sys
 import zsc_utils as zsc
 heavy = [name for name in ("torch", "transformers") if importlib.util.find_spec(name)]
 result = zsc.ZeroShotClassifier(sys.argv[1], memory_budget="100MB")("央行下调利率", ["财经", "体育"])
-print(json.dumps([sys.version_info[1], heavy, result, zsc.__file__]))
+rows = [{"text": "央行下调利率", "label": "财经"}, {"text": "国足客场取胜", "label": "体育"}]
+found = zsc.evaluate(rows, text="text", label="label", checkpoint=sys.argv[1])
+print(json.dumps([sys.version_info[1], heavy, result, zsc.__file__, found.texts]))
 """
 
 
@@ -55,7 +57,8 @@ def test_an_export_runs_where_torch_was_never_installed(minor, tmp_path):
     done = subprocess.run(
         [python, "-c", USE, folder], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
     )
-    version, heavy, result, file = json.loads(done.stdout)
+    version, heavy, result, file, evaluated = json.loads(done.stdout)
+    assert evaluated == 2
     assert version == minor and heavy == [] and Path(file).is_relative_to(tmp_path)
     expected = zsc.ZeroShotClassifier(folder)("央行下调利率", ["财经", "体育"])
     assert result["labels"] == expected["labels"] and result["scores"] == pytest.approx(expected["scores"], abs=1e-5)
