@@ -5,6 +5,7 @@ is right, or which term it lacks. `bet` keeps a bet on a verdict of the ledger. 
 """
 
 import difflib
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ _exercises: dict[str, Exercise] = {}
 def exercise(name: str, asks: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
     """Register the decorated function as the check of an exercise. ValueError for a name that is taken.
 
-    >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")  # doctest: +SKIP
+    >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")
     ... def two_bytes(attempt):
     ...     if attempt(3) != 6:
     ...         raise Wrong("fp16 takes two bytes a number")
@@ -146,6 +147,9 @@ def guess(name: str, **amount: float) -> None:
     """Keep the reader's guess and print one line: guess("peak-512", mb=1500). A guess of `...` is not made yet.
 
     Raises ValueError for a name that no lesson asks, another unit than the lesson's, and what is not a finite number.
+
+    >>> guess("peak-512", mb=1500)
+    Your guess: 1,500 MB for peak activations of one text of 512 tokens.
     """
     asked, value = _amount("guess", name, amount)
     if value is ...:
@@ -160,6 +164,13 @@ def answer(name: str, **amount: float) -> None:
     """Print the guess, the article's figure if it has one, the measurement, and how far off they are; keep it all.
 
     Raises ValueError as `guess` does.
+
+    >>> guess("depth", times=12)
+    Your guess: 12 times for peak activations with 24 layers against those with 2.
+    >>> answer("depth", times=1.0)
+    Peak activations with 24 layers against those with 2:
+      you          12 times   12 times too high
+      measured      1 times
     """
     asked, value = _amount("answer", name, amount)
     if value is ...:
@@ -194,7 +205,7 @@ def _amount(what, name, amount):
     if value is ...:
         return asked, value
     if isinstance(value, bool | str) or not hasattr(value, "__float__") or not isfinite(float(value)):
-        raise ValueError(f"{asked.unit}={value!r}: a {what} is one finite number")
+        raise ValueError(f"{what}: {asked.unit}={value!r} is no finite number; write one, such as {asked.naive}")
     return asked, value if isinstance(value, int) else float(value)
 
 
@@ -249,6 +260,9 @@ def check(name: str, attempt: Any) -> None:
     """Print one line about a reader's attempt: right (✓), wrong (✗, with the missing term), or not filled in yet (…).
 
     Raises ValueError for a name that no lesson has.
+
+    >>> check("matrix-bytes", lambda batch, heads, length: 4 * batch * length * length)
+    ✗ The heads are missing: each of them has a matrix of its own.
     """
     print(judge(name, attempt))
 
@@ -267,7 +281,7 @@ def judge(name: str, attempt: Any) -> Judged:
 
 
 def filled(value: Any) -> Any:
-    """Return a value that an attempt gave. Raises NotFilledIn for `...`, and for a tuple, list or dict that holds it."""
+    """Return a value that an attempt gave. NotFilledIn for `...`, or a tuple, list or dict that holds it."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     if value is ... or any(part is ... for part in inside):
         raise NotFilledIn
@@ -334,8 +348,9 @@ def score_bets(ledger: Iterable[claims.Claim] | None = None) -> str:
 def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
     """Draw the reader's guesses and the article's figures as ratios to the measurement, on a log axis.
 
-    A row for each guess that was measured; `names` chooses among them. Zero and less have no place on a log axis:
-    such rows are left out, and the axis says how many. Raises ValueError for a name that no lesson asks.
+    A row for each guess that was measured; `names` chooses among them, and the figure's height follows them. Zero and
+    less have no place on a log axis: such rows are left out, and the axis says how many. Raises ValueError for a name
+    that no lesson asks.
     """
     asked, found = all_guesses(), measured()
     for name in names or ():
@@ -350,25 +365,30 @@ def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
         guessed, value = found[name]
         _chart_row(axes, place, guessed / value, asked[name].range, value)
     axes.axvline(1, color="black", linewidth=1)
-    names = [f"{asked[name].asks}\n{_show(found[name][1], asked[name].unit)}" for name in rows]
-    axes.set_yticks(range(len(rows)), names)
+    amounts = [_show(found[name][1], asked[name].unit).replace(" ", "\u00a0") for name in rows]  # kept on one line
+    told = [f"{asked[name].asks}: {amount}" for name, amount in zip(rows, amounts)]
+    axes.set_yticks(range(len(rows)), [textwrap.fill(words, 42) for words in told], fontsize=8)
+    if figure := axes.get_figure(root=True):
+        figure.set_figheight(1.2 + 0.42 * len(rows))
     axes.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), title=_chart_title(rows, asked, found))
     left_out = f" ({len(chosen) - len(rows)} left out: not above zero)" if len(chosen) > len(rows) else ""
     axes.set_xlabel(f"guess or article / measurement; 1 is equal{left_out}")
-    axes.margins(x=0.2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.25)
 
 
 def _chart_row(axes, place, ratio, article, value):
     """One question: the reader's point above, the article's point or range below, both with their names."""
-    axes.plot(ratio, place - 0.15, "o", color=YOU)
-    axes.annotate(f"you {_ratio(ratio)}", (ratio, place - 0.15), xytext=(6, 0), textcoords="offset points",
-                  va="center", color=YOU, fontsize=8)  # fmt: skip
+    lines = [("you", [ratio], -0.18, "o", YOU)]
     if article and min(article) > 0:
-        ends = [end / value for end in article]
-        axes.plot(ends, [place + 0.2] * 2, "-D", color=ARTICLE, markersize=5)
-        told = " to ".join(_ratio(end) for end in dict.fromkeys(ends))
-        axes.annotate(f"article {told}", (ends[1], place + 0.2), xytext=(6, 0), textcoords="offset points",
-                      va="center", color=ARTICLE, fontsize=8)  # fmt: skip
+        lines.append(("article", [end / value for end in article], 0.2, "-D", ARTICLE))
+    for who, ends, height, style, colour in lines:
+        axes.plot(ends, [place + height] * len(ends), style, color=colour, markersize=5)
+        told = f"{who} " + " to ".join(_ratio(end) for end in dict.fromkeys(ends))
+        side = {"xytext": (6, 0)} if ends[-1] >= 1 else {"xytext": (-6, 0), "ha": "right"}
+        anchor = ends[-1] if ends[-1] >= 1 else ends[0]  # the name stands on the side away from the line at 1
+        axes.annotate(told, (anchor, place + height), textcoords="offset points", va="center", color=colour,
+                      fontsize=8, **side)  # fmt: skip
 
 
 def _ratio(ratio):
