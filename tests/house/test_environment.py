@@ -50,7 +50,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims", "drawings", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
     "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
-    "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
+    "classifier exercises exercises.lesson_02 exercises.lesson_05 onnx_engine onnx_graphs onnx_plan records "
+    "__main__".split()
 )
 
 
