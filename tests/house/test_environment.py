@@ -26,6 +26,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
            "ruff": ("tests/house/test_environment.py", "\"-m\", \"ruff\""),
            "mypy": ("tests/house/test_types.py", "\"-m\", \"mypy\""),
            "pyyaml": ("tests/house/test_environment.py", "import yaml\n"),
+           "mini-racer": ("tests/journeys/test_calculator.py", "from py_mini_racer import"),
            "ipywidgets": ("tests/house/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
