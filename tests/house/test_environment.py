@@ -30,9 +30,10 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_text", "_weights"],
+    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_svg", "_text", "_weights"],
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
+    ["_drawn_layer", "_drawn_process", "_drawn_timeline"],
     ["_labelled", "_results", "memory", "onnx_engine"],
     ["_int8"],
     ["formats"],
@@ -46,7 +47,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SIDE = {"samples", "claims", "exercises"}  # for notebooks and tests: no other room imports them
+SIDE = {"samples", "claims", "drawings", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
     "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
     "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
