@@ -174,7 +174,7 @@ class LayerCanvas(Canvas):
         self.box("back", CENTRE, self.wide_units)
         self.arrow(CENTRE, 24, "back")
         self.pass_by(start, "feed-forward norm")
-        self.arrow(CENTRE, 28, "feed-forward norm", "to the next layer")
+        self.arrow(CENTRE, 28, "feed-forward norm", "next layer")
 
     def width(self, flow):
         """Units of an arrow's width; at least 1.5, so that it is seen."""

@@ -231,7 +231,7 @@ def draw_curve(canvas, curve, begin, end, height=90):
     canvas.path([(stepped[0][0], base), *stepped, (stepped[-1][0], base)], PALE)
     canvas.path(stepped, stroke=INK, width=1.5)
     words = f"resident, from {format_size(lowest)} to {format_size(highest)}"
-    half = text_width(words, SMALL) / 2
+    half = BOLD * text_width(words, SMALL) / 2
     place = min(max(MARGIN + (highest_at - begin) * scale, MARGIN + half), WIDTH - MARGIN - half)
     canvas.text(place, canvas.y - 4, words, SMALL, "middle", weight="bold")
     canvas.y = base

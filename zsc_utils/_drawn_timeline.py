@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from zsc_utils._sizes import format_size
-from zsc_utils._svg import MARGIN, SHOWN_PIXELS, SMALL, WIDTH, Canvas, Picture, text_width
+from zsc_utils._svg import BOLD, MARGIN, SHOWN_PIXELS, SMALL, WIDTH, Canvas, Picture, text_width
 from zsc_utils.plots import BYTES, CHOSEN
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def timeline_slider(steps: "Sequence[Step]") -> Picture:
     scale = draw_steps(canvas, steps, top, peak.alive)
     x = MARGIN + place * scale
     words = f"peak {format_size(peak.alive)}"
-    half = text_width(words, SMALL) / 2
+    half = BOLD * text_width(words, SMALL) / 2
     canvas.path([(x - 4, top - 7), (x + 4, top - 7), (x, top - 1)], CHOSEN)
     canvas.text(min(max(x, MARGIN + half), WIDTH - MARGIN - half), top - 10, words, SMALL, "middle", weight="bold")
     canvas.y = top + CURVE

@@ -193,7 +193,7 @@ def bits(weights: ArrayLike, counts: Sequence[int] = (8, 4, 3, 2), *, group: int
              f"{numbers[f'{shown} bits, group']:.1%} with one for {group} weights")  # fmt: skip
     note = f"Hills: how many of the {row.size:,} weights lie there. Ticks below: the levels they are rounded to."
     canvas = Canvas(title, note)
-    for x, words in ((MARGIN, "one scale a row"), (2 * MARGIN + COLUMN, f"one scale for {group} weights")):
+    for x, words in ((MARGIN, "scale per row"), (2 * MARGIN + COLUMN, f"scale per {group} weights")):
         canvas.text(x, canvas.y + 12, words, NORMAL, weight="bold")
     canvas.y += 18
     for count in counts:
@@ -201,7 +201,9 @@ def bits(weights: ArrayLike, counts: Sequence[int] = (8, 4, 3, 2), *, group: int
             draw_grid(canvas, x, row, drawn[count, kind][1], f"{count} bits, {kind}", numbers)
         canvas.y += HILL + STRIPS * 6 + 40
     highest = np.abs(row).max()
-    canvas.text(MARGIN, canvas.y + 4, f"Each axis goes from {-highest:.3g} to {highest:.3g}.", colour=QUIET)
+    count = len(drawn[shown, "group"][1])
+    more = f" Shown are {STRIPS} of {count} groups." if count > STRIPS else ""
+    canvas.paragraph(f"Each axis goes from {-highest:.3g} to {highest:.3g}.{more}", SMALL, colour=QUIET)
     told = ", ".join(f"{name} {error:.1%}" for name, error in numbers.items() if "stored" not in name)
     return canvas.finished(f"Histograms of {row.size} weights over their levels. Errors: {told}.", numbers)
 
@@ -225,10 +227,9 @@ def draw_grid(canvas, x, row, levels, name, numbers):
             continue
         for tick in at:
             canvas.line(tick, y, tick, y + height, CHOSEN, 1.5)
-    more = f", {len(shown)} of {len(levels)} groups" if len(levels) > len(shown) else ""
     y = top + HILL + STRIPS * 6 + 13
     canvas.text(x, y, f"{name.split(',')[0]}: error {numbers[name]:.1%}", SMALL, weight="bold")
-    canvas.text(x, y + 13, f"{numbers[f'{name}: stored']:.2f} bits a weight{more}", SMALL, colour=QUIET)
+    canvas.text(x, y + 13, f"{numbers[f'{name}: stored']:.2f} bits a weight", SMALL, colour=QUIET)
 
 
 # ----------------------------------------------------------------------------------------------------------- packing

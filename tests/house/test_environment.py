@@ -26,6 +26,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
            "ruff": ("tests/house/test_environment.py", "\"-m\", \"ruff\""),
            "mypy": ("tests/house/test_types.py", "\"-m\", \"mypy\""),
            "pyyaml": ("tests/house/test_environment.py", "import yaml\n"),
+           "mini-racer": ("tests/journeys/test_calculator.py", "from py_mini_racer import"),
            "ipywidgets": ("tests/house/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
@@ -50,7 +51,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims", "drawings", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
     "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
-    "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
+    "classifier exercises exercises.lesson_02 exercises.lesson_05 onnx_engine onnx_graphs onnx_plan records "
+    "__main__".split()
 )
 
 

@@ -18,7 +18,7 @@ GUESSES: list[Guess] = [
 
 LAYERS = 5
 PATIENCE = 2.0  # seconds that an attempt has for what takes microseconds
-AHEAD = 0.3  # seconds in which a reader that goes too far ahead has begun
+AHEAD = 0.6  # seconds in which a reader that goes too far ahead has begun
 
 
 class Disk:
