@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WRITTEN = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PYPROJECT, PACKAGES = WRITTEN["project"], WRITTEN["tool"]["setuptools"]["packages"]
 EXTRAS = PYPROJECT["optional-dependencies"]
 WHOLE = "zsc-utils[torch]"  # what extras that need torch begin with
 INSTALLED = PYPROJECT["dependencies"] + EXTRAS["torch"] + EXTRAS["scale"] + EXTRAS["notebooks"] + EXTRAS["dev"]
@@ -45,7 +46,7 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SIDE = {"samples", "claims"}  # for notebooks and tests: no other room imports them
+SIDE = {"samples", "claims", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
     "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
     "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
@@ -112,8 +113,14 @@ def test_no_stairs_upward(file):
         assert room not in SIDE and FLOOR[room] < FLOOR.get(file.stem, 99), f"{file.stem} imports {room}"
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "zsc_utils").glob("*/*.py")), ids=lambda f: f.stem)
+def test_a_side_room_of_several_files_imports_no_other_but_the_ledger(file):
+    assert file.parent.name in SIDE
+    assert set(our_imports(file)) & SIDE <= {file.parent.name, "claims"}
+
+
 def test_no_room_is_longer_than_500_lines():
-    lengths = {file.stem: len(file.read_text("utf-8").splitlines()) for file in (ROOT / "zsc_utils").glob("*.py")}
+    lengths = {file.stem: len(file.read_text("utf-8").splitlines()) for file in (ROOT / "zsc_utils").rglob("*.py")}
     assert not {room: length for room, length in lengths.items() if length > 500}
 
 
@@ -150,6 +157,7 @@ print(*(what for what in before if before[what] != after[what]))
 def test_importing_a_room_changes_nothing_outside():
     """But for two variables that torch reads when it is imported, and attention's name in transformers' registry."""
     rooms = [file.stem for file in (ROOT / "zsc_utils").glob("*.py") if file.stem not in ("__init__", "__main__")]
+    rooms += [f"exercises.{file.stem}" for file in (ROOT / "zsc_utils" / "exercises").glob("[!_]*.py")]
     done = subprocess.run([sys.executable, "-c", CHANGES, *rooms], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 
@@ -161,7 +169,9 @@ def test_each_public_name_is_found_where_it_lives():
     for name in (*zsc_utils.__all__, *zsc_utils.HOMES, *zsc_utils.ROOMS):
         assert getattr(zsc_utils, name) is not None
     files = {file.stem for file in (ROOT / "zsc_utils").glob("[!_]*.py")}
-    assert set(zsc_utils.ROOMS) == files
+    packages = {file.parent.name for file in (ROOT / "zsc_utils").glob("*/__init__.py")}
+    assert set(zsc_utils.ROOMS) == files | packages
+    assert {f"zsc_utils.{name}" for name in packages} == {*PACKAGES} - {"zsc_utils"}
     with pytest.raises(AttributeError, match="no attribute 'none_such'"):
         _ = zsc_utils.none_such
 

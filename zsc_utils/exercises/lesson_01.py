@@ -1,0 +1,153 @@
+"""What lesson 01 asks: the bytes of one forward pass."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from zsc_utils.exercises import Guess, Wrong, exercise
+from zsc_utils.exercises._numbers import compare, missing_terms, number
+
+GUESSES: list[Guess] = [
+    Guess("whole-process", "mb", "the whole process that runs the base model on one text", 3000, 1800),
+    Guess("parameter-count", "millions", "parameters of the base model", 110, 110),
+    Guess("weights-fp32", "mb", "weights of the base model in fp32", 440, 440),
+    Guess("weights-fp16", "mb", "weights of the base model in fp16", 220, 220),
+    Guess("peak-512", "mb", "peak activations of one text of 512 tokens", 1500, (1000, 2000)),
+    Guess("depth", "times", "peak activations with 24 layers against those with 2", 12),
+    Guess("attention-peak", "tokens", "length from which on eager attention is the peak of the pass", 128),
+    Guess("article-among-headlines", "times", "growth of the peak when one headline of a batch becomes an article", 2),
+]
+
+# (B, S, h, f): the base model; a batch; a narrow feed-forward network, where another moment is the peak
+PASSES = ((1, 512, 768, 3072), (4, 128, 384, 1536), (2, 64, 256, 512))
+
+
+def pencil(B, S, h, f):
+    """(u, the wide tensor, the peak) in bytes: the largest of the moments in lesson 01's table."""
+    u, wide = 4 * B * S * h, 4 * B * S * f
+    return u, wide, max(6 * u, 3 * u + 2 * wide, 6 * u + wide)
+
+
+@exercise(
+    "my-predict",
+    "Write my_predict(B, S, h, f): the peak activation bytes of B texts of S tokens in fp32 with SDPA, "
+    "for hidden size h and a feed-forward network of width f.",
+)
+def my_predict(attempt: Any) -> str:
+    for shape in PASSES:
+        got = number(attempt(*shape), f"my_predict{shape}")
+        peak, slack = (
+            pencil(*shape)[2],
+            8 * shape[0] * shape[1],
+        )  # LayerNorm keeps two numbers a token, or they are left out
+        if not peak <= got <= peak + slack:
+            raise Wrong(lacking(shape, got, attempt))
+    return "The largest of the moments, in bytes. memory.predict adds only small terms to it."
+
+
+def lacking(shape, got, attempt):
+    """Which term a wrong prediction lacks."""
+    B, S, h, f = shape
+    u, wide, peak = pencil(*shape)
+    doubled = number(attempt(B, 2 * S, h, f), "my_predict")
+    known = {
+        peak / 4: "That is how many numbers there are. In fp32 each takes 4 bytes.",
+        2 * u + 2 * wide: "One u is missing: the embeddings' output. BertModel.forward holds it until it returns.",
+        3 * u + wide: "One wide tensor is missing: GELU needs its input and its output at the same time.",
+        2 * wide: "The three states beside the two wide tensors are missing: 3 u.",
+        6 * u: "Attention is not the peak here: the wide tensor and its GELU are larger.",
+        peak / B: "The batch is missing: each of the B texts has its own activations.",
+        3 * u + 2 * wide: "For f = 2 h another moment is the peak: the end of the feed-forward network. "
+        "GELU's output, the dense layer, its sum and LayerNorm are alive there: 6 u and one wide tensor.",
+    }
+    for value, says in known.items():
+        if value != peak and value <= got <= value + 8 * B * S:
+            return says
+    if got > 4 * peak and (got / peak) % 1 == 0:
+        return f"That is {got / peak:.0f} peaks. Layers do not add up: each frees its tensors before the next begins."
+    if got and abs(doubled / got - 2) > 0.01:
+        return (
+            f"Twice the tokens take {doubled / got:.2g} times the bytes. With SDPA nothing grows with the square of S."
+        )
+    return f"my_predict{shape} returns {got:,.0f}, which is {got / u:.3g} u. Which moment has that many u?"
+
+
+SIZES = (
+    dict(vocab_size=21128, max_position_embeddings=512, type_vocab_size=2, hidden_size=768,
+         intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, num_labels=3),
+    dict(vocab_size=1000, max_position_embeddings=64, type_vocab_size=2, hidden_size=48,
+         intermediate_size=176, num_hidden_layers=5, num_attention_heads=4, num_labels=3),
+)  # fmt: skip
+
+
+def parameter_terms(c):
+    """The parameters of a BERT classifier, {term: count}."""
+    h, f, layers = c.hidden_size, c.intermediate_size, c.num_hidden_layers
+    return {
+        "the word embeddings": c.vocab_size * h,
+        "the position embeddings": c.max_position_embeddings * h,
+        "the token types": c.type_vocab_size * h,
+        "the LayerNorm of the embeddings": 2 * h,
+        "query, key and value": layers * 3 * h * h,
+        "attention's output matrix": layers * h * h,
+        "attention's biases": layers * 4 * h,
+        "the two feed-forward matrices": layers * 2 * h * f,
+        "the feed-forward biases": layers * (f + h),
+        "the two LayerNorms of each layer": layers * 4 * h,
+        "the pooler": h * h + h,
+        "the classifier": (h + 1) * c.num_labels,
+    }
+
+
+@exercise(
+    "weights-bytes",
+    "Write weights_bytes(config): the bytes of a BERT classifier's weights in fp32, from the sizes in its config.",
+)
+def weights_bytes(attempt: Any) -> str:
+    for sizes in SIZES:
+        terms = parameter_terms(SimpleNamespace(**sizes))
+        count = sum(terms.values())
+        got = number(attempt(SimpleNamespace(**sizes)), "weights_bytes(config)")
+        if got == 4 * count:
+            continue
+        if got == count:
+            raise Wrong("That is the number of parameters. In fp32 each takes 4 bytes.")
+        if absent := missing_terms(got / 4, terms):
+            raise Wrong(f"Missing: {', '.join(absent)}.")
+        compare(got, 4 * count, f"weights_bytes of {sizes['num_hidden_layers']} layers", {})
+    return "Every matrix, bias and LayerNorm is counted once, at 4 bytes a number."
+
+
+PAGES = (
+    dict(what="heap", kind="anonymous", resident=120, mapped_by=1),
+    dict(what="weights", kind="file", resident=360, mapped_by=3),
+    dict(what="libraries", kind="file", resident=90, mapped_by=2),
+    dict(what="a file that was read", kind="file", resident=200, mapped_by=0),
+)
+
+
+@exercise(
+    "whose-bytes",
+    "Write whose_bytes(pages): return {'rss': ..., 'pss': ..., 'container': ...} in MB for one process of a container. "
+    "Each item of pages has resident (MB) and mapped_by (how many processes of the container map it; 0: only cached).",
+)
+def whose_bytes(attempt: Any) -> str:
+    got = attempt([dict(page) for page in PAGES])
+    if not isinstance(got, dict) or set(got) != {"rss", "pss", "container"}:
+        raise Wrong("whose_bytes returns a dict with the keys rss, pss and container.")
+    cached = "Pages that no process maps are page cache: they are in no process's Rss or Pss."
+    compare(got["rss"], 570, "rss", {
+        770: cached, 120: "File-backed pages are in Rss too, as far as they are resident.",
+        285: "Rss does not divide: each process counts a shared page in full.",
+    })  # fmt: skip
+    compare(got["pss"], 285, "pss", {
+        485: cached, 570: "Pss divides each page by the number of processes that map it.",
+        120: "Shared pages are in Pss too, each divided by the processes that map it.",
+    })  # fmt: skip
+    compare(got["container"], 770, "container", {
+        570: "The page cache is missing: pages that were read and that no process maps are charged too.",
+        1380: "A shared page is charged to the container once, not once for each process.",
+        1580: "A shared page is charged to the container once, not once for each process.",
+        120: "File-backed pages are charged to the container too.", 485: "A container does not divide shared pages.",
+        285: "A container does not divide shared pages, and is charged for cached ones.",
+    })  # fmt: skip
+    return "Rss counts a shared page in full, Pss its share, the container once, and cached pages besides."
