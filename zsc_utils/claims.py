@@ -16,7 +16,7 @@ VERDICTS = ("open", "confirmed", "qualified", "refuted", "not testable here")
 @dataclass(frozen=True)
 class Claim:
     """One claim: `says` is in our words, `figure` is the article's number if it gives one, `rule` says what would
-    confirm or qualify it, `found` is what the article's code or words come to, `reached` what this collection reaches."""
+    confirm or qualify it, `found` is what the article's code or words come to, `reached` what is within reach here."""
 
     id: str
     section: str
@@ -47,11 +47,16 @@ def read(file: Path = LEDGER) -> list[Claim]:
 def table(claims: Sequence[Claim]) -> str:
     """The claims as a text table: section, claim, the article's figure, verdict, what we found, and notebook."""
     rows = [("§", "claim", "the article says", "verdict", "found", "in")]
-    rows += [(c.section, c.says, c.figure, c.verdict, c.found, c.notebook[:2]) for c in claims]
+    rows += [(c.section, c.says, c.figure, c.verdict, c.found, number_of(c)) for c in claims]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, score(claims)])
+
+
+def number_of(claim):
+    """The number of the notebook that decides a claim, such as 01 or 01b."""
+    return claim.notebook.split("_")[0]
 
 
 def score(claims: Sequence[Claim]) -> str:
@@ -83,14 +88,15 @@ def page(claims: Sequence[Claim], bets: Mapping[str, str] | None = None, verdict
 
 
 def page_row(claim, bets, verdicts):
-    """One claim as an HTML table row; its rule stands below what it says, in grey."""
-    rule = f'<br><span style="color:#666666;font-size:85%">{html.escape(claim.rule)}</span>' if verdicts else ""
-    cells = [html.escape(claim.section), html.escape(claim.says) + rule, html.escape(claim.figure)]
+    """One claim as an HTML table row; below what it says stands its rule, or the id to bet on, in grey."""
+    below = html.escape(claim.rule) if verdicts else f"<code>{claim.id}</code>"
+    says = f'{html.escape(claim.says)}<br><span style="color:#666666;font-size:85%">{below}</span>'
+    cells = [html.escape(claim.section), says, html.escape(claim.figure)]
     if bets is not None:
         cells.append(signed(bets.get(claim.id, "open")))
     if verdicts:
         cells += [signed(claim.verdict), html.escape(claim.found), html.escape(claim.reached)]
-    cells.append(f'<a href="{claim.notebook}.ipynb">{claim.notebook[:2]}</a>')
+    cells.append(f'<a href="{claim.notebook}.ipynb">{number_of(claim)}</a>')
     return "<tr>" + "".join(f'<td style="padding:.2em .6em;text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 

@@ -26,13 +26,15 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
            "ruff": ("tests/house/test_environment.py", "\"-m\", \"ruff\""),
            "mypy": ("tests/house/test_types.py", "\"-m\", \"mypy\""),
            "pyyaml": ("tests/house/test_environment.py", "import yaml\n"),
+           "mini-racer": ("tests/journeys/test_calculator.py", "from py_mini_racer import"),
            "ipywidgets": ("tests/house/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types"],
-    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_text", "_weights"],
+    ["_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_svg", "_text", "_weights"],
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
+    ["_drawn_layer", "_drawn_process", "_drawn_timeline"],
     ["_labelled", "_results", "memory", "onnx_engine"],
     ["_int8"],
     ["formats"],
@@ -46,10 +48,11 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SIDE = {"samples", "claims", "exercises"}  # for notebooks and tests: no other room imports them
+SIDE = {"samples", "claims", "drawings", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
     "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
-    "classifier onnx_engine onnx_graphs onnx_plan records __main__".split()
+    "classifier exercises exercises.lesson_02 exercises.lesson_05 onnx_engine onnx_graphs onnx_plan records "
+    "__main__".split()
 )
 
 

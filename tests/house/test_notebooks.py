@@ -13,9 +13,13 @@ import nbformat
 import pytest
 import run_notebooks
 
+from zsc_utils.exercises import all_exercises
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMPARED_SHARE = 0.70
+# stems of the notebooks of the second edition, which keep the rules of check_second_edition too
+SECOND_EDITION: tuple[str, ...] = ()
 
 every_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 
@@ -32,6 +36,10 @@ def ignored(cell):
     return "nbval-ignore-output" in cell.metadata.get("tags", [])
 
 
+def tagged(cell, *tags):
+    return bool({*tags} & {*cell.metadata.get("tags", [])})
+
+
 def asserts(cell):
     return re.search(r"^\s*assert ", cell.source, re.MULTILINE) is not None
 
@@ -41,6 +49,22 @@ def compared(cell):
     texts = [out for out in cell.outputs if out.output_type == "stream" or "text/plain" in out.get("data", {})]
     speaks = any("Figure size" not in str(out) for out in texts)
     return asserts(cell) or (speaks and not ignored(cell))
+
+
+def with_their_checks(cells):
+    """Lists of a code cell and the `check` cells after it, which assert what the cell measured."""
+    groups = []
+    for cell in cells:
+        if groups and tagged(cell, "check"):
+            groups[-1].append(cell)
+        else:
+            groups.append([cell])
+    return groups
+
+
+def compared_share(cells):
+    groups = with_their_checks(cells)
+    return sum(any(map(compared, group)) for group in groups) / len(groups)
 
 
 def check(notebook):
@@ -56,8 +80,9 @@ def check(notebook):
             wrong.append(f"{cell.id}: stderr stands in its output")
         if len(cell.source.splitlines()) > 30:
             wrong.append(f"{cell.id}: {len(cell.source.splitlines())} lines of code, over 30")
-        if ignored(cell) and not asserts(cell):
-            wrong.append(f"{cell.id}: its output is not compared and it asserts nothing")
+    for group in with_their_checks(cells):
+        if ignored(group[0]) and not any(map(asserts, group)):
+            wrong.append(f"{group[0].id}: its output is not compared and it asserts nothing")
     code = "\n".join(cell.source for cell in cells)
     if re.search(r"\bplan\b|memory_budget", code) and "set_num_threads" not in code:
         wrong.append("plans without saying how many threads, so what it prints depends on the machine")
@@ -89,8 +114,96 @@ def check_frame(notebook):
         wrong.append("the first code cell has more than three lines of imports and one for the font")
     if any(re.search(r"^\s*[%!]", cell.source, re.MULTILINE) for cell in code_cells(notebook)):
         wrong.append("a magic or a shell command stands in a cell")
-    if not 25 <= len(notebook.cells) <= 60:
-        wrong.append(f"{len(notebook.cells)} cells, not 25 to 60")
+    in_sight = [cell for cell in notebook.cells if not tagged(cell, "check", "exercise", "solution")]
+    if not 25 <= len(in_sight) <= 60:
+        wrong.append(f"{len(in_sight)} cells, not 25 to 60")
+    return wrong
+
+
+# ------------------------------------------------------------------------------------ the rules of the second edition
+
+MOST_WORDS = 25
+HINTS = re.compile(r"<details>\s*<summary>Hint ([12])</summary>(.*?)</details>", re.DOTALL)
+
+
+def check_second_edition(stem, notebook):
+    """All that is wrong with a notebook of the second edition, as a list of sentences."""
+    wrong = []
+    for cell in code_cells(notebook):
+        lines = cell.source.splitlines()
+        if max(map(len, lines)) > 88:
+            wrong.append(f"{cell.id}: {max(map(len, lines))} columns of code, over 88")
+        if len(lines) > 25:
+            wrong.append(f"{cell.id}: {len(lines)} lines of code, over 25")
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        if folded != tagged(cell, "check", "solution"):
+            wrong.append(f"{cell.id}: folded are cells tagged check or solution, and no others")
+        if tagged(cell, "check") != cell.id.startswith("check-"):
+            wrong.append(f"{cell.id}: cells tagged check have ids that begin with check-, and no others")
+        if tagged(cell, "check") and not asserts(cell):
+            wrong.append(f"{cell.id}: a check cell that asserts nothing")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            wrong += [f"{cell.id}: {words} words in: {text}" for words, text in long_sentences(cell.source)]
+    return wrong + check_exercises(stem, notebook)
+
+
+def long_sentences(markdown):
+    """(number of words, sentence) of each sentence of prose that is too long. Tables, code and tags are no prose."""
+    text = re.sub(r"```.*?```|<style.*?</style>|\$\$.*?\$\$", "\n\n", markdown, flags=re.DOTALL)
+    text = re.sub(r"^(\|.*|#+ .*|( {4}|\t)(?![-*\d]).*)$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"</?(summary|details|p|li|ul|ol|br|div|tr|td|th)\b[^>]*>", "\n\n", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`[^`]*`|\$[^$]*\$", "code", text)
+    text = re.sub(r"<[^>]*>|[*_>]", "", re.sub(r"^(\s*)\*\s", r"\1- ", text, flags=re.MULTILINE))
+    text = re.sub(r"\b(e\.g|i\.e|vs|etc|cf)\.", r"\1", text)
+    found = []
+    for paragraph in re.split(r"\n\s*\n|\n\s*(?:[-+]|\d+\.)\s", text):
+        for sentence in re.split(r"(?<=[.!?。！？])[)\"”’]*\s+|(?<=[。！？])", " ".join(paragraph.split())):
+            words = re.findall(r"\w[\w.,'’-]*", sentence)
+            if len(words) > MOST_WORDS:
+                found.append((len(words), sentence))
+    return found
+
+
+def check_exercises(stem, notebook):
+    """What is wrong with the exercises: each is four cells in order, and all of the lesson's are there."""
+    wrong, cells = [], notebook.cells
+    parts = {"exercise": [], "try": [], "hints": [], "solution": []}
+    for number, cell in enumerate(cells):
+        part, _, name = cell.id.partition("-")
+        if part in parts:
+            parts[part].append(name)
+        if part == "try":
+            four = cells[number - 1 : number + 3]
+            if [cell.id for cell in four] != [f"{part}-{name}" for part in parts]:
+                wrong.append(f"{name}: its cells are not exercise, try, hints, solution, one after the other")
+            else:
+                wrong += check_four(name, *four)
+    names = [name for name, one in all_exercises().items() if one.lesson.endswith(f"lesson_{stem[:2]}")]
+    for part, there in parts.items():
+        if sorted(there) != sorted(names):
+            wrong.append(f"cells {part}-...: {', '.join(there) or 'none'}; the lesson has {', '.join(names) or 'none'}")
+    return wrong
+
+
+def check_four(name, asks, stub, hints, solution):
+    """What is wrong with the four cells of an exercise."""
+    wrong = []
+    if [cell.cell_type for cell in (asks, stub, hints, solution)] != ["markdown", "code", "markdown", "code"]:
+        return [f"{name}: its cells are not markdown, code, markdown, code"]
+    if not tagged(stub, "exercise") or not tagged(solution, "solution"):
+        wrong.append(f"{name}: the stub is tagged exercise, the solution solution")
+    if len(stub.source.splitlines()) > 12:
+        wrong.append(f"{name}: the stub has {len(stub.source.splitlines())} lines, over 12")
+    for cell in (stub, solution):
+        if not re.search(rf'^check\("{name}", {name.replace("-", "_")}\)$', cell.source.splitlines()[-1]):
+            wrong.append(f"{cell.id}: does not end in the call of check")
+    if [number for number, _ in HINTS.findall(hints.source)] != ["1", "2"] or hints.source.count("<details") != 2:
+        wrong.append(f"{name}: there are not two hints, Hint 1 and Hint 2")
+    said = ["".join(out.get("text", "") for out in cell.outputs)[:1] for cell in (stub, solution)]
+    if said[0] not in ("…", "✗") or said[1] != "✓":
+        wrong.append(f"{name}: the stub's check does not say … or ✗, or the solution's does not say ✓")
     return wrong
 
 
@@ -101,6 +214,11 @@ def test_there_are_notebooks_numbered_from_zero():
 @every_notebook
 def test_the_rules_are_kept(file):
     assert check(read(file)) == []
+
+
+@pytest.mark.parametrize("stem", SECOND_EDITION)
+def test_the_rules_of_the_second_edition_are_kept(stem):
+    assert check_second_edition(stem, read(ROOT / "notebooks" / f"{stem}.ipynb")) == []
 
 
 @every_notebook
@@ -124,8 +242,7 @@ def test_most_outputs_are_really_compared(capsys):
     """Prints, for each notebook, the share of code cells whose output nbval compares or that assert something."""
     shares = {}
     for file in NOTEBOOKS:
-        cells = code_cells(read(file))
-        shares[file.stem] = sum(map(compared, cells)) / len(cells)
+        shares[file.stem] = compared_share(code_cells(read(file)))
     with capsys.disabled():
         for name, share in shares.items():
             print(f"\n  {name}: {share:.0%} of code cells compared or asserting", end="")
@@ -168,6 +285,106 @@ def spoil(change):
 )
 def test_each_rule_catches_what_it_is_for(change, complaint):
     assert complaint in " ".join(spoil(change))
+
+
+def code(source, cell_id, *tags, folded=False, says=""):
+    """A code cell that was run, and printed `says` if anything."""
+    metadata = {"tags": list(tags)} | ({"jupyter": {"source_hidden": True}} if folded else {})
+    outputs = [nbformat.v4.new_output("stream", text=says)] if says else []
+    return nbformat.v4.new_code_cell(source, id=cell_id, execution_count=1, metadata=metadata, outputs=outputs)
+
+
+HINTED = "<details><summary>Hint 1</summary>Look.</details>\n<details><summary>Hint 2</summary>There.</details>"
+
+
+def second_edition():
+    """A small notebook that keeps the rules: a measurement with its check, and the exercises of lesson 07."""
+    cells = [
+        nbformat.v4.new_markdown_cell("# A lesson\n\n" + "word " * 25 + "\n\n" + "| a table |" * 30, id="opening"),
+        code("size = measure()", "measure", "nbval-ignore-output", says="17 MB"),
+        code("assert size > 0", "check-size", "check", folded=True),
+    ]
+    for name in (name for name, one in all_exercises().items() if one.lesson.endswith("07")):
+        call = f'check("{name}", {name.replace("-", "_")})'
+        cells += [
+            nbformat.v4.new_markdown_cell("Write it.", id=f"exercise-{name}"),
+            code(f"def it(): return ...\n{call}", f"try-{name}", "exercise", says="… Not filled in yet."),
+            nbformat.v4.new_markdown_cell(HINTED, id=f"hints-{name}"),
+            code(f"def it(): return 1\n{call}", f"solution-{name}", "solution", folded=True, says="✓ It is."),
+        ]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_a_good_notebook_of_the_second_edition_passes():
+    notebook = second_edition()
+    assert check_second_edition("07_scaling_out", notebook) == []
+    assert len(notebook.cells) > 10
+
+
+# by their ids, the cells of the example that are spoiled
+SPOILED = [
+    (lambda c: c["measure"].update(source="x = 1  #" + "-" * 88), "columns of code, over 88"),
+    (lambda c: c["measure"].update(source="x = 1\n" * 26), "26 lines of code, over 25"),
+    (lambda c: c["measure"].metadata.update(jupyter={"source_hidden": True}), "folded are cells tagged"),
+    (lambda c: c["check-size"].metadata.pop("jupyter"), "folded are cells tagged"),
+    (lambda c: c["check-size"].update(source="size > 0"), "a check cell that asserts nothing"),
+    (lambda c: c["check-size"].update(id="size"), "ids that begin with check-"),
+    (lambda c: c["opening"].update(source="word " * 26 + "end."), "27 words in"),
+    (lambda c: c["exercise-resume"].update(id="resume"), "cells exercise-...:"),
+    (lambda c: c["hints-resume"].update(id="help-resume"), "one after the other"),
+    (lambda c: c["try-resume"].update(id="try-again"), "one after the other"),
+    (lambda c: c["try-resume"].metadata.update(tags=[]), "the stub is tagged exercise"),
+    (lambda c: c["try-resume"].update(source="x = 1\n" * 12 + 'check("resume", resume)'), "13 lines, over 12"),
+    (lambda c: c["try-resume"].update(source="def resume(): return ..."), "does not end in the call of check"),
+    (lambda c: c["solution-resume"].update(source='check("pairs", resume)'), "does not end in the call of check"),
+    (lambda c: c["hints-resume"].update(source=HINTED + HINTED), "there are not two hints"),
+    (lambda c: c["hints-resume"].update(source=HINTED.replace("Hint 2", "Hint")), "there are not two hints"),
+    (lambda c: c["solution-resume"].outputs[0].update(text="✗ No."), "the solution's does not say"),
+    (lambda c: c["try-resume"].outputs[0].update(text="✓ Yes."), "the stub's check does not say"),
+    (lambda c: c["exercise-resume"].update(cell_type="code", outputs=[]), "not markdown, code, markdown, code"),
+]
+
+
+@pytest.mark.parametrize("spoil_it, complaint", SPOILED)
+def test_each_rule_of_the_second_edition_catches_what_it_is_for(spoil_it, complaint):
+    notebook = second_edition()
+    spoil_it({cell.id: cell for cell in notebook.cells})
+    assert complaint in " ".join(check_second_edition("07_scaling_out", notebook))
+
+
+def test_an_exercise_that_its_notebook_lacks_is_named():
+    found = check_exercises("04_attention", second_edition())
+    assert any("the lesson has sliding, online-softmax, matrix-bytes" in sentence for sentence in found)
+
+
+def test_a_check_cell_counts_with_the_cell_before_it():
+    cells = code_cells(second_edition())
+    assert compared_share(cells[:2]) == 1 and compared_share(cells[:1]) == 0
+    cells[1].source = "size > 0"
+    assert compared_share(cells[:2]) == 0
+
+
+@pytest.mark.parametrize(
+    "markdown, sentences",
+    [
+        ("word " * 26, 1),
+        ("word " * 13 + "ends here. " + "word " * 13, 0),
+        ("word " * 26 + "ends. " + "word " * 26, 2),
+        ("> " + "**word** " * 26, 1),
+        ("- " + "word " * 20 + "\n- " + "word " * 20, 0),
+        ("* " + "word " * 20 + "\n* " + "word " * 20, 0),
+        ("1. " + "word " * 20 + "\n2. " + "word " * 20, 0),
+        ("| " + "word " * 40 + "|", 0),
+        ("    " + "word " * 40, 0),
+        ("```\n" + "word " * 40 + "\n```", 0),
+        ("word " * 24 + "`one two three four`", 0),
+        ("word " * 24 + "[link](some/where/far-away.html).", 0),
+        ("word " * 23 + "1.5 e.g. three", 1),
+        ("<details><summary>" + "word " * 20 + "</summary>" + "word " * 20 + "</details>", 0),
+    ],
+)
+def test_sentences_of_prose_are_counted(markdown, sentences):
+    assert len(long_sentences(markdown)) == sentences
 
 
 # ------------------------------------------------------------------------------------------------------- the runner

@@ -96,6 +96,7 @@ def test_the_page_has_every_claim_with_its_verdict_and_a_link_to_what_decides_it
 def test_a_page_of_bets_gives_nothing_away():
     page = claims.page(LEDGER, bets={"parameter-count": "confirmed"}, verdicts=False)
     assert all(html.escape(claim.says) in page and html.escape(claim.rule) not in page for claim in LEDGER)
+    assert all(f"<code>{claim.id}</code>" in page for claim in LEDGER)
     assert page.count("confirmed") == 1 and "refuted" not in page and "decided" not in page
     assert "your bet" in page and "your bet" not in claims.page(LEDGER)
 

@@ -94,7 +94,7 @@ _exercises: dict[str, Exercise] = {}
 def exercise(name: str, asks: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
     """Register the decorated function as the check of an exercise. ValueError for a name that is taken.
 
-    >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")  # doctest: +SKIP
+    >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")
     ... def two_bytes(attempt):
     ...     if attempt(3) != 6:
     ...         raise Wrong("fp16 takes two bytes a number")
@@ -147,6 +147,9 @@ def guess(name: str, **amount: float) -> None:
     """Keep the reader's guess and print one line: guess("peak-512", mb=1500). A guess of `...` is not made yet.
 
     Raises ValueError for a name that no lesson asks, another unit than the lesson's, and what is not a finite number.
+
+    >>> guess("peak-512", mb=1500)
+    Your guess: 1,500 MB for peak activations of one text of 512 tokens.
     """
     asked, value = _amount("guess", name, amount)
     if value is ...:
@@ -161,6 +164,13 @@ def answer(name: str, **amount: float) -> None:
     """Print the guess, the article's figure if it has one, the measurement, and how far off they are; keep it all.
 
     Raises ValueError as `guess` does.
+
+    >>> guess("depth", times=12)
+    Your guess: 12 times for peak activations with 24 layers against those with 2.
+    >>> answer("depth", times=1.0)
+    Peak activations with 24 layers against those with 2:
+      you          12 times   12 times too high
+      measured      1 times
     """
     asked, value = _amount("answer", name, amount)
     if value is ...:
@@ -195,7 +205,7 @@ def _amount(what, name, amount):
     if value is ...:
         return asked, value
     if isinstance(value, bool | str) or not hasattr(value, "__float__") or not isfinite(float(value)):
-        raise ValueError(f"{asked.unit}={value!r}: a {what} is one finite number")
+        raise ValueError(f"{what}: {asked.unit}={value!r} is no finite number; write one, such as {asked.naive}")
     return asked, value if isinstance(value, int) else float(value)
 
 
@@ -250,6 +260,9 @@ def check(name: str, attempt: Any) -> None:
     """Print one line about a reader's attempt: right (✓), wrong (✗, with the missing term), or not filled in yet (…).
 
     Raises ValueError for a name that no lesson has.
+
+    >>> check("matrix-bytes", lambda batch, heads, length: 4 * batch * length * length)
+    ✗ The heads are missing: each of them has a matrix of its own.
     """
     print(judge(name, attempt))
 
@@ -335,8 +348,9 @@ def score_bets(ledger: Iterable[claims.Claim] | None = None) -> str:
 def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
     """Draw the reader's guesses and the article's figures as ratios to the measurement, on a log axis.
 
-    A row for each guess that was measured; `names` chooses among them. The figure's height follows the rows. Zero and less have no place on a log axis:
-    such rows are left out, and the axis says how many. Raises ValueError for a name that no lesson asks.
+    A row for each guess that was measured; `names` chooses among them, and the figure's height follows them. Zero and
+    less have no place on a log axis: such rows are left out, and the axis says how many. Raises ValueError for a name
+    that no lesson asks.
     """
     asked, found = all_guesses(), measured()
     for name in names or ():
@@ -351,9 +365,11 @@ def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
         guessed, value = found[name]
         _chart_row(axes, place, guessed / value, asked[name].range, value)
     axes.axvline(1, color="black", linewidth=1)
-    told = [f"{asked[name].asks}: {_show(found[name][1], asked[name].unit)}" for name in rows]
+    amounts = [_show(found[name][1], asked[name].unit).replace(" ", "\u00a0") for name in rows]  # kept on one line
+    told = [f"{asked[name].asks}: {amount}" for name, amount in zip(rows, amounts)]
     axes.set_yticks(range(len(rows)), [textwrap.fill(words, 42) for words in told], fontsize=8)
-    axes.figure.set_figheight(1.2 + 0.42 * len(rows))
+    if figure := axes.get_figure(root=True):
+        figure.set_figheight(1.2 + 0.42 * len(rows))
     axes.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), title=_chart_title(rows, asked, found))
     left_out = f" ({len(chosen) - len(rows)} left out: not above zero)" if len(chosen) > len(rows) else ""
     axes.set_xlabel(f"guess or article / measurement; 1 is equal{left_out}")

@@ -51,7 +51,7 @@ def _read():
         return {kind: entries.get(kind, {}) for kind in KINDS}
     except FileNotFoundError:
         pass  # nothing has been kept yet
-    except (OSError, ValueError, RecursionError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         _tell("broken", f"Earlier guesses cannot be read ({_reason(error)}); new ones replace them.")
     return {kind: {} for kind in KINDS}
 

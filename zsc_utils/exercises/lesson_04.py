@@ -63,7 +63,7 @@ def sliding(attempt: Any) -> str:
 
 # scores of two tiles each; exp of the large ones overflows unless the running maximum is subtracted
 TILES = (
-    ((1.0, 2.0), (0.5, 3.0)), ((2.0, 3.0), (0.5, -1.0)), ((900.0, 901.0), (902.0, 899.0)), ((900.0, 901.0), (1.0, 2.0)),
+    ((2.0, 3.0), (0.5, -1.0)), ((1.0, 2.0), (0.5, 3.0)), ((900.0, 901.0), (902.0, 899.0)), ((900.0, 901.0), (1.0, 2.0)),
 )  # fmt: skip
 
 

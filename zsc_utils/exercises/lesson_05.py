@@ -18,7 +18,7 @@ GUESSES: list[Guess] = [
 
 LAYERS = 5
 PATIENCE = 2.0  # seconds that an attempt has for what takes microseconds
-AHEAD = 0.3  # seconds in which a reader that goes too far ahead has begun
+AHEAD = 0.6  # seconds in which a reader that goes too far ahead has begun
 
 
 class Disk:
@@ -159,7 +159,7 @@ def two_threads():
 @exercise(
     "disk-speed",
     "Write disk_speed(layer_bytes, layers, block_tokens, tokens_per_second): the MB/s that a disk must read so that "
-    "the next layer is there when a block has gone through this one. tokens_per_second is the speed of the whole model.",
+    "the next layer is there when a block has gone through this one. tokens_per_second is that of all layers.",
 )
 def disk_speed(attempt: Any) -> str:
     for size, layers, block, speed in ((28_350_000, 12, 4096, 1000.0), (7_100_000, 24, 1024, 400.0)):
