@@ -9,11 +9,11 @@ import datetime
 import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-
-import torch
-import transformers
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -107,10 +107,30 @@ def described(info: str | None = None, environment: Mapping[str, str] | None = N
         **({"lowered_from": whole} if own != whole else {}),
         "instructions": sorted(TOLD & usable(info, environment)),
         **({"lowered_by": told} if any(told.values()) else {}),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        **libraries(),
     }
+
+
+def libraries() -> dict:
+    """Threads and versions of torch and transformers.
+
+    A process that has not imported torch asks another: a container is not charged for pages that this process maps.
+    """
+    if "torch" in sys.modules:
+        import torch
+        import transformers
+
+        return {
+            "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__
+        }  # fmt: skip
+    return asked_elsewhere(str(Path(__file__).parent))
+
+
+@cache
+def asked_elsewhere(folder: str) -> dict:
+    """What `libraries` returns in a process that imports torch; `folder` has this file."""
+    code = "import json, torch, machine; print(json.dumps(machine.libraries()))"
+    return json.loads(subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True).stdout)
 
 
 def record(section: str, result: dict, output: Path | None = None) -> dict:

@@ -1,11 +1,13 @@
-"""README's tables and charts of the benchmarks, from the records of every kind of machine that there are.
+"""Tables and charts of the benchmarks, from the records of every kind of machine that there are.
 
-python benchmarks/report.py. A table stands in README.md between the lines `<!-- records: NAME -->` and
-`<!-- end -->`; a chart in benchmarks/figures. Each names its processor, and nothing else in README is changed.
+python benchmarks/report.py. A table stands in README.md, or in benchmarks/README.md, between the lines
+`<!-- records: NAME -->` and `<!-- end -->`; a chart in benchmarks/figures. Each names its processor, and nothing else
+in those files is changed.
 """
 
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 from machine import RECORDS, records, write
@@ -14,13 +16,15 @@ from matplotlib import pyplot
 from zsc_utils import plots
 
 README = Path(__file__).parent.parent / "README.md"
+METHOD = Path(__file__).parent / "README.md"
 FIGURES = Path(__file__).parent / "figures"
-PEERS = ("onnxruntime", "sentence_transformers", "accelerate")  # whose versions the record has, by module
+LIBRARIES = ("onnxruntime", "sentence_transformers", "accelerate")  # whose versions the record has, by module
+BASELINE = "transformers pipeline"
 
 
 def made_on(record: dict) -> str:
     """Machine, turns, versions and date of a record, in a line."""
-    names = [name for name in ("torch", "transformers", *PEERS) if name in record]
+    names = [name for name in ("torch", "transformers", *LIBRARIES) if name in record]
     threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
     turns = f"median of {record['turns']} turns" if record["turns"] > 1 else "1 turn"
     some = f"; answers to every {record['every']}th text" if record.get("every", 1) > 1 else ""
@@ -41,14 +45,14 @@ def source(record: dict) -> str:
 
 
 def peers(record: dict) -> list[str]:
-    """The record of peers.py, lines of Markdown."""
-    lines = head(record, "process grew by", "texts a second", "speed", "same answers")
+    """A record of process growth after imports, lines of Markdown: an older meter, which no benchmark uses any more."""
+    lines = head(record, "process grew by (older meter)", "texts a second", "speed", "same answers")
     for engine, one in record["engines"].items():
         cells = (
             f"{one['total'] / 1e6:.0f} MB | {one['texts_per_second']:.2f} | {one['speed']:.2f} | {one['agreement']:.1%}"
         )
         lines.append(f"| {engine} | {cells} |")
-    if other := record.get("ModelScope"):  # measured by itself, after the others
+    if other := record.get("ModelScope"):  # measured by itself, after the others, by another meter still
         name, size = f"ModelScope's, on transformers {other['transformers']}", f"{other['total'] / 1e6:.0f} MB"
         lines.append(f"| {name} | {size} | {other['texts_per_second']:.2f} | | |")
     return lines
@@ -63,71 +67,163 @@ def offloading(record: dict) -> list[str]:
     return [*lines, "", f"Scores are those of the model in memory, {f'to {furthest:.0e}' if furthest else 'exactly'}."]
 
 
+def smallest(one: dict) -> int | None:
+    """The smallest container in which a way worked, in MB; None if there is none."""
+    return min((int(limit) for limit, each in one["containers"].items() if not isinstance(each, str)), default=None)
+
+
+def complete(record: dict) -> bool:
+    """Whether a record of containers is by the meter of today: an older one was charged too little."""
+    return "texts" in record
+
+
+def there(record: dict, one: dict) -> tuple[str, str]:
+    """Cells: the smallest container, and the speed in it, as a multiple of the baseline's without a limit."""
+    limit = smallest(one)
+    if limit is None:
+        return f"over {max(map(int, one['containers']))} MB", ""
+    return f"{limit} MB", f"{record['ways'][BASELINE]['seconds'] / one['containers'][str(limit)]['seconds']:.2f}"
+
+
+def process(one: dict) -> str:
+    """Cell: the whole process, and its anonymous and file-backed bytes, where they were measured."""
+    kinds = f" ({one['anonymous'] / 1e6:.0f} + {one['file_backed'] / 1e6:.0f})" if "anonymous" in one else ""
+    return f"{one['whole'] / 1e6:.0f} MB{kinds}"
+
+
+def answers(one: dict) -> str:
+    """Cell: the share of texts with the baseline's best label; of longer texts too, where a way cuts them."""
+    if one.get("agreement") is None:
+        return ""
+    longer = one.get("agreement_on_long_texts")
+    return f"{one['agreement']:.1%}" + (f", longer texts {longer:.1%}" if longer is not None else "")
+
+
 def containers(record: dict) -> list[str]:
-    """The record of containers.py, lines of Markdown: the smallest container in which each way worked."""
-    lines = head(record, "smallest container", "speed there", "speed without a limit", "whole process", "first answer")
-    baseline = record["ways"]["transformers pipeline"]["seconds"]
+    """A record of containers.py, lines of Markdown."""
+    columns = ["smallest container", "speed there", "speed without a limit", "whole process (anonymous + file-backed)"]
+    lines = head(record, *columns, "first answer", "same answers")
+    baseline = record["ways"][BASELINE]["seconds"]
     for way, one in record["ways"].items():
-        worked = {int(limit): each for limit, each in one["containers"].items() if not isinstance(each, str)}
-        smallest = min(worked, default=None)
-        there = f"over {max(map(int, one['containers']))} MB | "
-        if smallest is not None:
-            there = f"{smallest} MB | {baseline / worked[smallest]['seconds']:.2f}"
-        cells = f"{there} | {baseline / one['seconds']:.2f} | {one['whole'] / 1e6:.0f} MB | {one['first']:.1f} s"
-        lines.append(f"| {way} | {cells} |")
-    return [*lines, "", f"Sizes that were tried, in MB: {', '.join(map(str, record['limits']))}."]
+        own = f"{baseline / one['seconds']:.2f} | {process(one)} | {one['first']:.1f} s | {answers(one)}"
+        lines.append(f"| {way} | {' | '.join(there(record, one))} | {own} |")
+    lines += [f"| {way} | not measured here: {why} | | | | | |" for way, why in record.get("left_out", {}).items()]
+    lines += ["", f"Sizes of containers, in MB: {', '.join(map(str, record['limits']))}."]
+    if not complete(record):
+        return [*lines, "An older meter: pages of libraries that another process held too were not charged."]
+    if record["beside"]:
+        lines[-1] += f" {record['beside']} other processes held libraries too, so containers were charged too little."
+    return lines
+
+
+def spread(one: dict, name: str, unit: float, places: int) -> str:
+    """A median with the least and the most of all turns."""
+    least, most = (f"{value / unit:.{places}f}" for value in one["spread"][name])
+    return f"{one[name] / unit:.{places}f}" + (f" ({least} to {most})" if one["turns"] > 1 else "")
+
+
+def details(record: dict) -> list[str]:
+    """How each way was set up, and what turns differed by; and what it took in every container that was tried."""
+    columns = ["set up", "answers", "prepared beforehand", "batch", "seconds", "whole process, MB", "charged, MB"]
+    lines = head(record, *columns, "first answer, s", "seconds in each container, MB: s")
+    for way, one in record["ways"].items():
+        tried = [
+            f"{limit}: {each if isinstance(each, str) else format(each['seconds'], '.1f')}"
+            for limit, each in one["containers"].items()
+        ]
+        cells = [one["setup"], "exact" if one["exact"] else "lossy", one["beforehand"]]
+        cells += [str(one["options"].get("batch_size", "")), spread(one, "seconds", 1, 1)]
+        cells += [spread(one, name, 1e6, 0) if name in one else "" for name in ("whole", "charged")]
+        lines.append(f"| {' | '.join([way, *cells, spread(one, 'first', 1, 1), '; '.join(tried)])} |")
+    if others := record.get("older"):
+        lines += ["", f"In the older environment: {', '.join(f'{name} {number}' for name, number in others.items())}."]
+    search = "" if record["sizes"].startswith("all") else " Larger ones than the smallest that worked were left out."
+    return [*lines, "", f"{record['texts']} texts. Containers were tried {record['sizes']}.{search}"]
+
+
+def side_by_side(found: dict[str, dict]) -> list[str]:
+    """The smallest container of each way, and the speed in it, on all kinds of machine; lines of Markdown."""
+    names = list(dict.fromkeys(way for record in found.values() for way in record["ways"]))
+    titles = [kind if complete(record) else f"{kind} (older meter)" for kind, record in found.items()]
+    lines = [f"| smallest container, speed there | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    for way in names:
+        cells = [", ".join(filter(None, there(r, r["ways"][way]))) if way in r["ways"] else "" for r in found.values()]
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return lines
 
 
 def chart(record: dict) -> list[str]:
-    """The chart of a record of peers.py, lines of Markdown."""
-    alt = f"Texts a second over process growth on {record['processor']}: this project and its peers"
-    return [f"![{alt}](benchmarks/figures/{record['kind']}-peers.svg)", ""]
+    """The chart of a record of containers.py, lines of Markdown."""
+    alt = f"Texts a second over the whole process on {record['processor']}: this project and its peers"
+    return [f"![{alt}](benchmarks/figures/{record['kind']}-containers.svg)", ""] if complete(record) else []
 
 
 TABLES = {
-    "containers": containers,
-    "peers": lambda record: [*chart(record), *peers(record)],
+    "containers": lambda record: [*chart(record), *containers(record)],
+    "peers": peers,
     "offloading": offloading,
 }
+DETAILS = {"containers": details}
+
+
+def shown(name: str, folder: Path) -> dict[str, dict]:
+    """{kind: record} of what is shown; growth is not shown of a machine whose whole processes were measured."""
+    found = records(name, folder)
+    newer = {kind for kind, record in records("containers", folder).items() if complete(record)}
+    return {kind: record for kind, record in found.items() if name != "peers" or kind not in newer}
 
 
 def block(name: str, folder: Path = RECORDS) -> str:
-    """All that README shows of one benchmark: each kind with its table."""
-    parts = []
-    for record in records(name, folder).values():
-        lines = TABLES[name](record)
-        parts.append("\n".join([*lines, "", source(record)]))
-    return "\n\n".join(parts)
+    """All that README shows of one benchmark: each kind with its table, after all kinds beside each other."""
+    found = shown(name, folder)
+    parts = ["\n".join([*TABLES[name](record), "", source(record)]) for record in found.values()]
+    beside = ["\n".join(side_by_side(found))] if name == "containers" and len(found) > 1 else []
+    return "\n\n".join([*beside, *parts])
 
 
-def filled(readme: str, folder: Path = RECORDS) -> str:
-    """README's text with every table as the records have it. Raises ValueError if the place of one is missing."""
-    for name in TABLES:
+def details_block(name: str, folder: Path = RECORDS) -> str:
+    """All that the page on method shows of one benchmark."""
+    found = {kind: record for kind, record in records(name, folder).items() if complete(record)}
+    return "\n\n".join("\n".join([*DETAILS[name](record), "", source(record)]) for record in found.values())
+
+
+def filled(page: str, folder: Path = RECORDS, names: tuple = tuple(TABLES), told: Callable = block) -> str:
+    """A page's text with every table as the records have it. Raises ValueError if the place of one is missing."""
+    for name in names:
         place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(\n<!-- end -->)", re.DOTALL)
-        if len(place.findall(readme)) != 1:
+        if len(place.findall(page)) != 1:
             raise ValueError(f"README has no place, or several, between <!-- records: {name} --> and <!-- end -->")
-        told = block(name, folder)
-        readme = place.sub(lambda found, told=told: f"{found[1]}\n{told}\n{found[2]}", readme)
-    return readme
+        text = told(name, folder)
+        page = place.sub(lambda found, text=text: f"{found[1]}\n{text}\n{found[2]}", page)
+    return page
+
+
+def filled_method(page: str, folder: Path = RECORDS) -> str:
+    """The page on method with its tables."""
+    return filled(page, folder, tuple(DETAILS), details_block)
 
 
 def draw(record: dict, file: Path) -> None:
-    """The chart of a record of peers.py."""
+    """The chart of a record of containers.py."""
     settings = {"svg.hashsalt": "peers", "svg.fonttype": "none", "figure.constrained_layout.use": True, "font.size": 9}
     with pyplot.rc_context(settings):
-        figure, axes = pyplot.subplots(figsize=(8.5, 3.6))
-        plots.frontier(axes, record)
-        axes.set_title("Less memory to the left, more speed above", loc="left")
+        figure, axes = pyplot.subplots(figsize=(8.5, 5.5))
         figure.supxlabel(textwrap.fill(made_on(record), 130), fontsize=7)
+        plots.frontier(axes, record)
         figure.savefig(file, metadata={"Date": None})
         pyplot.close(figure)
 
 
 def main() -> None:
     FIGURES.mkdir(exist_ok=True)
-    for name, record in records("peers").items():
-        draw(record, FIGURES / f"{name}-peers.svg")
+    drawn = {f"{kind}-containers.svg": one for kind, one in records("containers").items() if complete(one)}
+    for file in FIGURES.glob("*.svg"):
+        if file.name not in drawn:
+            file.unlink()  # of a record that is no longer shown
+    for name, record in drawn.items():
+        draw(record, FIGURES / name)
     write(README, filled(README.read_text(encoding="utf-8")))
+    write(METHOD, filled_method(METHOD.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

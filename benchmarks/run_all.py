@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("engines", "agreement", "batching", "offloading", "distil", "peers", "containers")
+BENCHMARKS = ("engines", "agreement", "batching", "offloading", "distil", "containers")
 
 
 def run(name: str, *options: str) -> bool:

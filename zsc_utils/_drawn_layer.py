@@ -17,6 +17,7 @@ KINDS = {"query": "attention", "key": "attention", "value": "attention", "output
          "attention norm": "norm", "wide": "feed-forward", "back": "feed-forward",
          "feed-forward norm": "norm"}  # fmt: skip
 WORDS = {"wide": "feed-forward, wide", "back": "feed-forward, back"}
+GROUPS = ("attention", "feed-forward", "norm")  # of boxes
 IDEAS = ("weights", "matrix", "last layer", "padding")
 FLOW_UNITS, WIDEST_UNITS = 9, 76  # width of an arrow that carries the hidden states, and of the widest arrow
 SIDE_UNITS, WIDE_UNITS = 54, 230  # side of a square matrix, and the longest side of a feed-forward matrix
@@ -71,8 +72,9 @@ def layer(
 
     `batch` texts of `length` tokens. `highlight` makes one thing stand out: "weights"; "matrix", the scores of
     attention; "last layer", in which only [CLS] goes on; "padding", for which `lengths` gives the real tokens of each
-    text; or the name of a box, such as "query" or "wide". `numbers` of the Picture are all bytes, as
-    "weights: query" or "flow: wide". Raises ValueError for unknown names and for lengths that do not fit.
+    text; the boxes of "attention", "feed-forward" or "norm"; or one box, such as "query". `numbers` of the
+    Picture are all bytes, as "weights: query" or "flow: wide", and the share of "real tokens". Raises ValueError for
+    unknown names and for lengths that do not fit.
 
         layer(checkpoint.model.config, 8, 128, highlight="weights")
     """
@@ -100,7 +102,7 @@ def check(config, batch, length, attention, precision, highlight, lengths):
     choices = {
         "attention": (attention, ("sdpa", "eager")),
         "precision": (precision, tuple(ITEM_BYTES)),
-        "highlight": (highlight, (None, *IDEAS, *KINDS)),
+        "highlight": (highlight, (None, *IDEAS, *GROUPS, *KINDS)),
     }
     for name, (value, allowed) in choices.items():
         if value not in allowed:
@@ -115,9 +117,9 @@ def layer_title(config, batch, length, attention, precision, highlight, real):
     """The sentence that the bytes say about what is highlighted."""
     weights, flows = layer_weights(config, precision), layer_flows(config, batch, length, precision)
     whole, matrix = sum(weights.values()), flows["matrix"]
-    if highlight in weights:
-        share = weights[highlight] / whole
-        return f"{highlight}: {format_size(weights[highlight])} of weights, {share:.1%} of the layer"
+    if highlight in (*GROUPS, *weights):
+        size = sum(one for name, one in weights.items() if highlight in (name, KINDS[name]))
+        return f"{highlight}: {format_size(size)} of weights, {size / whole:.{1 + (size < whole / 1000)}%} of the layer"
     if highlight == "weights":
         share = (weights["wide"] + weights["back"]) / whole
         return f"One layer holds {format_size(whole)} of weights; {share:.0%} are feed-forward"
@@ -182,7 +184,7 @@ class LayerCanvas(Canvas):
 
     def colours(self, kind):
         """(fill, text) of a kind of byte; pale if something else is highlighted."""
-        on = self.highlight in (None, kind) or (self.highlight == "weights" and kind != "activations")
+        on = self.highlight in (None, kind, KINDS.get(kind)) or (self.highlight == "weights" and kind != "activations")
         on = on or (kind == "activations" and self.highlight in ("last layer", "padding"))
         colour = BYTES[KINDS.get(kind, "activations")] if on else PALE
         return colour, ink_on(colour)
@@ -245,8 +247,8 @@ class LayerCanvas(Canvas):
         )
         self.rect(CENTRE - 104, top + 23, side / 4, side / 4, BYTES["activations"] if on else PALE, INK, line=0.5)
         weight = "bold" if on else "normal"
-        self.text(CENTRE - 56, top + 40, f"all scores would take {size};", SMALL, weight=weight)
-        self.text(CENTRE - 56, top + 55, "only one block is held", SMALL)
+        self.text(CENTRE - 56, top + 40, f"all scores: {size},", SMALL, weight=weight)
+        self.text(CENTRE - 56, top + 55, "never held at once", SMALL)
         self.y += height
 
     def matrix_arrow(self, on):

@@ -41,9 +41,11 @@ class ChildError(RuntimeError):
 
 @dataclass(frozen=True)
 class ProcessPeak:
-    """The peak growth of a child process over its baseline after imports, in bytes: `anonymous` memory (pages it
-    wrote), `file_backed` pages (mapped files) and `total`. Also the `seconds` that fn took and its `result`."""
+    """The `whole` child process at its highest, in bytes, libraries included, and its growth over the baseline after
+    imports: `anonymous` memory (pages it wrote), `file_backed` pages (mapped files) and `total`. Also the `seconds`
+    that fn took and its `result`. Every page of the libraries is in `whole`; a usual process touches fewer of them."""
 
+    whole: int
     anonymous: int
     file_backed: int
     total: int
@@ -141,7 +143,7 @@ def observed(process, connection):
     if error is not None:
         raise error
     total = mark - baseline["RssAnon"] - baseline["RssFile"] - baseline["RssShmem"]
-    return ProcessPeak(highest["RssAnon"], highest["RssFile"], total, seconds, result)
+    return ProcessPeak(mark, highest["RssAnon"], highest["RssFile"], total, seconds, result)
 
 
 def receive_or_explain(process, receive):

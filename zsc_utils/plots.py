@@ -3,9 +3,8 @@
 The colours are Okabe and Ito's, distinct for colour-blind readers. Sizes and fonts are set in notebooks/matplotlibrc.
 """
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 BYTES = {
     "embeddings": "#0072B2",
@@ -62,25 +63,105 @@ def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
-MARKERS = "sD^v<>PXphd8"  # for peers, whose points lie close together
+MARKERS = "sD^v<>PXphd8"  # for families of peers
+OURS = {"ours without torch": "*", "ours": "o"}
+# where a name may stand, in points and degrees: at first beside error bars, not on them
+ANGLES = (30, 330, 150, 210, 60, 300, 120, 240, 0, 180, 90, 270)
+AROUND = [(distance, angle) for distance in (10, 16, 26, 38, 52, 70, 90, 115) for angle in ANGLES]
 
 
 def frontier(axes: Axes, record: dict) -> None:
-    """Plot texts per second over process growth in MB, for each engine in a record of benchmarks/peers.py. Ours have
-    names, peers have markers; a dotted line joins the engines of `best`."""
-    points = {engine: (one["total"] / 1e6, one["texts_per_second"]) for engine, one in record["engines"].items()}
-    markers, heights = iter(MARKERS), itertools.cycle((7, -14))  # names above and below in turn: no overlap
-    for engine, place in points.items():
-        if engine.startswith("ours"):
-            axes.plot(*place, "o", color=ENGINES["ours"], markersize=9, zorder=3)
-            axes.annotate(engine, place, xytext=(2, next(heights)), textcoords="offset points")
-        else:
-            axes.plot(*place, next(markers), color=ENGINES["transformers"], markeredgecolor="black", label=engine)
-    edge = sorted(points[engine] for engine in best(points))
-    axes.plot(*zip(*edge), color=ENGINES["ours"], linewidth=1, linestyle=":")
-    top = 1.15 * max(speed for _, speed in points.values())
-    axes.set(xlabel="process growth, MB", ylabel="texts a second", xlim=(0, None), ylim=(0, top))
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    """Plot texts a second over the whole process in MB, for each way in a record of benchmarks/containers.py.
+
+    Each point has its name beside it, the marker of its family, and the spread of its turns; it is hollow if its
+    answers may differ from the baseline's. A dotted line joins the ways of `best`; the title names its ends.
+    Older records, of growth after imports, are plotted by that, and the axis says so.
+    """
+    whole = "ways" in record
+    ways = record["ways" if whole else "engines"]
+    points = {name: place(one, record) for name, one in ways.items()}
+    families = markers(points)
+    for name, one in ways.items():
+        colour = ENGINES["ours" if name.startswith("ours") else "transformers"]
+        exact = one.get("exact", one.get("agreement", 1) == 1)
+        axes.errorbar(
+            *points[name], **bars(one, record), fmt=families[family(name)], color=colour, ecolor=OTHER,
+            elinewidth=1, markerfacecolor=colour if exact else "white", markersize=7, zorder=3,
+        )  # fmt: skip
+    edge = best(points)
+    axes.plot(*zip(*sorted(points[name] for name in edge)), color=ENGINES["ours"], linewidth=1, linestyle=":")
+    x = "whole process, MB, libraries included" if whole else "an older meter: process growth after imports, MB"
+    axes.set(xlabel=f"{x}; hollow: answers may differ", ylabel="texts a second")
+    axes.margins(0.1)
+    axes.set(xlim=(0, None), ylim=(0, None))
+    least, most = min(edge, key=lambda name: points[name]), max(edge, key=lambda name: points[name][1])
+    axes.set_title(f"Least memory: {least}, {points[least][0]:.0f} MB\n"
+                   f"Most speed: {most}, {points[most][1]:.2f} texts a second", loc="left", fontsize=10)  # fmt: skip
+    name_points(axes, points)
+
+
+def place(one: dict, record: dict) -> tuple[float, float]:
+    """A way's (MB, texts a second)."""
+    if "ways" in record:
+        return one["whole"] / 1e6, record.get("texts", 24) / one["seconds"]  # older records had 24 texts
+    return one["total"] / 1e6, one["texts_per_second"]
+
+
+def bars(one: dict, record: dict) -> dict[str, list]:
+    """The error bars of a way, from the least and the most of its turns; none for one turn."""
+    if one.get("turns", 1) == 1:
+        return {}
+    size, speed = place(one, record)
+    least, most = (value / 1e6 for value in one["spread"]["whole"])
+    slow, fast = (record["texts"] / seconds for seconds in reversed(one["spread"]["seconds"]))
+    return {"xerr": [[size - least], [most - size]], "yerr": [[speed - slow], [fast - speed]]}
+
+
+def family(name: str) -> str:
+    """What a way's name begins with: ways of one family have one marker."""
+    return next((own for own in OURS if name.startswith(own)), name.split(",")[0])
+
+
+def markers(names: Iterable[str]) -> dict[str, str]:
+    """A marker for each family."""
+    peers = [one for one in dict.fromkeys(map(family, names)) if one not in OURS]
+    return OURS | dict(zip(peers, MARKERS, strict=False))
+
+
+def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Write each point's name beside it, where it covers no other name and no point; far ones have a line to it."""
+    axes.figure.draw_without_rendering()  # the scale of the axes is settled now
+    pixels = {name: axes.transData.transform(point) for name, point in points.items()}
+    unit = axes.figure.dpi / 72  # pixels a point
+    taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in pixels.values()]
+    for name in sorted(points, key=lambda name: -points[name][1]):
+        text = axes.annotate(name, points[name], (0, 0), textcoords="offset points", fontsize=7, va="center",
+                             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": OTHER})  # fmt: skip
+        size = Text.get_window_extent(text)  # of the words, not of the line to the point
+        spots = [spot(pixels[name], distance, angle, size, unit) for distance, angle in AROUND]
+        cost = [covered(box, taken, axes.bbox) for box, _, _ in spots]
+        box, offset, side = spots[min(range(len(spots)), key=cost.__getitem__)]
+        text.set(position=offset, horizontalalignment=side)
+        taken.append(box)
+
+
+def spot(point, distance, angle, size, unit):
+    """Where a name would stand: (its box in pixels, its offset in points, its alignment)."""
+    right, up = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
+    side = "center" if abs(right) < 1 else "left" if right > 0 else "right"
+    start = {"left": 0.0, "center": 0.5, "right": 1.0}[side] * size.width
+    box = Bbox.from_bounds(
+        point[0] + right * unit - start, point[1] + up * unit - size.height / 2, size.width, size.height
+    )
+    return box, (right, up), side
+
+
+def covered(box, taken, inside):
+    """The pixels of a box that are taken, or outside the axes."""
+    shared = [Bbox.intersection(box, other) for other in taken]
+    kept = Bbox.intersection(box, inside)
+    outside = box.width * box.height - (kept.width * kept.height if kept else 0)
+    return sum(one.width * one.height for one in shared if one) + outside
 
 
 def best(points):

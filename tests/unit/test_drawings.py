@@ -281,6 +281,15 @@ def test_padding_of_a_layer_is_drawn_to_scale():
     assert shares == sorted({0.4, round(matrix, 1)})
 
 
+@pytest.mark.parametrize("group, boxes", [("attention", 4), ("feed-forward", 2), ("norm", 2)])
+def test_a_group_of_boxes_is_highlighted_and_added_up(group, boxes):
+    picture = drawings.layer(BASE, 1, 512, highlight=group)
+    fills = [r["fill"] for r in elements(picture, "rect")]
+    assert fills.count(plots.BYTES[group]) == boxes and len({*plots.BYTES.values()} & {*fills}) == 1
+    per_layer = memory.parameters(BASE)[group] * 4 - (group == "norm") * 2 * BASE.hidden_size * 4
+    assert format_size(per_layer // BASE.num_hidden_layers) in picture.title
+
+
 def test_a_highlight_leaves_the_rest_pale():
     fills = [r["fill"] for r in elements(drawings.layer(BASE, 1, 512, highlight="wide"), "rect")]
     assert fills.count(plots.BYTES["feed-forward"]) == 1 and plots.BYTES["attention"] not in fills

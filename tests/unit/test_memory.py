@@ -390,6 +390,12 @@ def test_process_peak_sees_memory_that_was_written_and_let_go():
     assert peak.seconds > 0
 
 
+def test_process_peak_has_the_whole_process_too_libraries_included():
+    small, large = (memory.process_peak(lambda count: torch.ones(count).sum().item(), n * MB) for n in (1, 25))
+    assert small.whole - small.total > 200 * MB  # Python, torch and transformers
+    assert abs((large.whole - small.whole) - (large.total - small.total)) < 10 * MB
+
+
 def test_process_peak_tells_mapped_files_from_memory(tmp_path):
     file = tmp_path / "numbers.npy"
     np.save(file, np.ones(5 * MB))
