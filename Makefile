@@ -2,7 +2,8 @@
 # make test   the tests, and every notebook as a test
 # make lab    JupyterLab on the notebooks
 # make bench  all benchmarks, into benchmarks/records/ and README.md (over an hour; make bench QUICK=1: 20 to 30 minutes)
-# make save   execute the notebooks and keep their outputs in notebooks/ (for authors)
+# make save   execute the notebooks; keep their outputs, minutes and the map of lessons (for authors)
+# make workshop MINUTES=90   notebooks, agenda and wheels of a workshop of 45, 90 or 180 minutes, into build/workshop/
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -18,7 +19,7 @@ ifeq ($(ONEDNN_MAX_CPU_ISA),AVX2)
 export MKL_ENABLE_INSTRUCTIONS ?= AVX2
 endif
 
-.PHONY: run test lab bench save clean
+.PHONY: run test lab bench save workshop clean
 
 run: $(READY)
 	$(BIN)/python scripts/run_notebooks.py
@@ -36,6 +37,12 @@ bench: $(READY)
 
 save: $(READY)
 	env -u ZSC_CHECKPOINT $(BIN)/python scripts/run_notebooks.py --save
+	$(BIN)/python scripts/minutes.py --write
+	$(BIN)/python scripts/lesson_map.py
+
+MINUTES ?= 90
+workshop: $(READY)
+	$(BIN)/python scripts/workshop.py --minutes $(MINUTES)
 
 # torch comes first and by its exact version: asked for through other packages, pip may choose another build
 $(READY): pyproject.toml

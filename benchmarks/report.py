@@ -1,13 +1,12 @@
 """Tables and charts of the benchmarks, from the records of every kind of machine that there are.
 
-python benchmarks/report.py. A table stands in README.md, or in benchmarks/README.md, between the lines
-`<!-- records: NAME -->` and `<!-- end -->`; a chart in benchmarks/figures. Each names its processor, and nothing else
-in those files is changed.
+python benchmarks/report.py. A table stands between the lines `<!-- records: NAME -->` and `<!-- end -->`: the tables in
+docs/measured.md, details of the lab in benchmarks/README.md, a picture and a summary in README.md. A chart stands in
+benchmarks/figures. Each names its processor, and nothing else in those pages is changed.
 """
 
 import re
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 
 from machine import RECORDS, records, write
@@ -17,6 +16,7 @@ from zsc_utils import plots
 
 README = Path(__file__).parent.parent / "README.md"
 METHOD = Path(__file__).parent / "README.md"
+MEASURED = README.parent / "docs" / "measured.md"
 FIGURES = Path(__file__).parent / "figures"
 LIBRARIES = ("onnxruntime", "sentence_transformers", "accelerate")  # whose versions the record has, by module
 BASELINE = "transformers pipeline"
@@ -174,7 +174,7 @@ def shown(name: str, folder: Path) -> dict[str, dict]:
 
 
 def block(name: str, folder: Path = RECORDS) -> str:
-    """All that README shows of one benchmark: each kind with its table, after all kinds beside each other."""
+    """All that is shown of one benchmark: each kind with its table, after all kinds beside each other."""
     found = shown(name, folder)
     parts = ["\n".join([*TABLES[name](record), "", source(record)]) for record in found.values()]
     beside = ["\n".join(side_by_side(found))] if name == "containers" and len(found) > 1 else []
@@ -187,20 +187,62 @@ def details_block(name: str, folder: Path = RECORDS) -> str:
     return "\n\n".join("\n".join([*DETAILS[name](record), "", source(record)]) for record in found.values())
 
 
-def filled(page: str, folder: Path = RECORDS, names: tuple = tuple(TABLES), told: Callable = block) -> str:
-    """A page's text with every table as the records have it. Raises ValueError if the place of one is missing."""
-    for name in names:
-        place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(\n<!-- end -->)", re.DOTALL)
-        if len(place.findall(page)) != 1:
-            raise ValueError(f"README has no place, or several, between <!-- records: {name} --> and <!-- end -->")
-        text = told(name, folder)
-        page = place.sub(lambda found, text=text: f"{found[1]}\n{text}\n{found[2]}", page)
+def picture(folder: Path = RECORDS) -> str:
+    """README's picture: the chart of the first kind of processor that has one; nothing if none has."""
+    charts = [chart(record) for record in records("containers", folder).values() if complete(record)]
+    return "\n".join(charts[0]).rstrip() if charts else ""
+
+
+def summary(folder: Path = RECORDS) -> str:
+    """Three rows for README: the pipeline as it comes, and our way with the smallest container, on each processor."""
+    found = [record for record in records("containers", folder).values() if complete(record)]
+    rows = {"whole process": [], "smallest container": [], "speed without a limit": []}
+    names = []
+    for record in found:
+        base = record["ways"][BASELINE]
+        ours = {way: one for way, one in record["ways"].items() if way.startswith("ours") and smallest(one)}
+        way = min(ours, key=lambda name: (smallest(ours[name]), ours[name]["seconds"]))
+        names.append(way)
+        rows["whole process"].append(f"{base['whole'] / 1e6:.0f} MB → **{ours[way]['whole'] / 1e6:.0f} MB**")
+        rows["smallest container"].append(f"{there(record, base)[0]} → **{smallest(ours[way])} MB**")
+        rows["speed without a limit"].append(f"1 → **{base['seconds'] / ours[way]['seconds']:.1f}**")
+    titles = [f"{record['processor']}: {record['kind']}" for record in found]
+    lines = [f"| the pipeline of transformers → ours | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|"]
+    lines += [f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items()]
+    told = "; ".join(f"*{name}* on {record['kind']}" for name, record in zip(names, found))
+    return "\n".join([*lines, "", f"Ours is the way with the smallest container: {told}."])
+
+
+FRONT = {"picture": picture, "summary": summary}
+
+
+def put(page: str, name: str, told: str) -> str:
+    """A page's text with `told` in the place `name`. Raises ValueError if there is no such place, or several."""
+    place = re.compile(rf"(<!-- records: {name} -->\n)(?:(?!<!-- records).)*?(<!-- end -->)", re.DOTALL)
+    if len(place.findall(page)) != 1:
+        raise ValueError(f"no place, or several, between <!-- records: {name} --> and <!-- end -->")
+    return place.sub(lambda found: f"{found[1]}\n{told}\n\n{found[2]}", page)
+
+
+def filled(page: str, folder: Path = RECORDS) -> str:
+    """The text of docs/measured.md with every table as the records have it. Raises ValueError as `put` does."""
+    for name in TABLES:
+        page = put(page, name, block(name, folder).replace("](benchmarks/", "](../benchmarks/"))
     return page
 
 
 def filled_method(page: str, folder: Path = RECORDS) -> str:
-    """The page on method with its tables."""
-    return filled(page, folder, tuple(DETAILS), details_block)
+    """The text of the page on method with its tables. Raises ValueError as `put` does."""
+    for name in DETAILS:
+        page = put(page, name, details_block(name, folder).replace("](benchmarks/", "]("))
+    return page
+
+
+def filled_front(page: str, folder: Path = RECORDS) -> str:
+    """README's text with its picture and its summary. Raises ValueError as `put` does."""
+    for name, told in FRONT.items():
+        page = put(page, name, told(folder))
+    return page
 
 
 def draw(record: dict, file: Path) -> None:
@@ -222,7 +264,8 @@ def main() -> None:
             file.unlink()  # of a record that is no longer shown
     for name, record in drawn.items():
         draw(record, FIGURES / name)
-    write(README, filled(README.read_text(encoding="utf-8")))
+    write(README, filled_front(README.read_text(encoding="utf-8")))
+    write(MEASURED, filled(MEASURED.read_text(encoding="utf-8")))
     write(METHOD, filled_method(METHOD.read_text(encoding="utf-8")))
 
 

@@ -556,8 +556,8 @@ const plan = {
 const onnxPlan = {
   // The settings to try, the fastest first: layers in memory, then streamed, each with ever less at a time.
   settings({ config, precision }, threads, { maxTokens = null, offload = null }) {
-    const { MAX_TOKENS, STREAMED } = CONSTANTS.ONNX, batch = maxTokens ?? MAX_TOKENS;
-    const loaded = [[batch, 256, 0, threads], [512, 128, 0, threads], [512, 64, 0, threads]];
+    const { MAX_TOKENS, CHUNK, STREAMED } = CONSTANTS.ONNX, batch = maxTokens ?? MAX_TOKENS;
+    const loaded = [[batch, CHUNK, 0, threads], [512, 64, 0, threads]];
     const sizes = offload === null ? [...loaded, ...STREAMED] : offload ? STREAMED : loaded;
     return sizes.map(([tokens, chunk, block, each]) => ({
       precision, maxTokens: Math.min(batch, Math.max(tokens, config.positions)), chunk, block,
@@ -566,13 +566,14 @@ const onnxPlan = {
   },
 
   bill(exported, setting) {
-    const { TOKENIZER_BYTES, HOLES, RUNTIME_BYTES } = CONSTANTS.ONNX;
-    const activations = this.activationBytes(exported.config, setting);
+    const { TOKENIZER_BYTES, LAYER_BYTES, RUNTIME_BYTES, HOLES, HOLES_STREAMED } = CONSTANTS.ONNX;
+    const activations = this.activationBytes(exported.config, setting), streamed = setting.block > 0;
     return {
       "weights": bytesOf(this.weights(exported, setting)),
+      "layers' sessions": LAYER_BYTES * (streamed ? 1 : exported.config.layers),
       "activations": activations,
       "tokenizer": TOKENIZER_BYTES * exported.tokenizerBytes,
-      "heap": Math.trunc(HOLES * activations),
+      "heap": Math.trunc((streamed ? HOLES_STREAMED : HOLES) * activations),
       "ONNX Runtime": RUNTIME_BYTES,
     };
   },
@@ -581,17 +582,32 @@ const onnxPlan = {
     return bytesOf(this.bill(exported, setting));
   },
 
-  // {part: bytes} of the weights in memory at once. Of words' embeddings only the scales are: the rest stays in the
-  // file. Of streamed layers, two count: one that computes, and the next if the system maps it early.
+  // {part: bytes} of the weights in memory at once, matrices as ONNX Runtime packs them. Of words' embeddings only the
+  // scales are: the rest stays in the file. Of streamed layers, the one that computes. While a matrix is packed, its
+  // bytes in the file are mapped too: the largest counts twice.
   weights({ config, precision }, { block }) {
-    const inMemory = { ...config, vocabulary: 0, layers: block ? 2 : config.layers };
-    const parts = plan.weightsByPart(inMemory, precision, { int8: "plain" });
-    parts["embeddings"] += inIntegers(precision) ? 4 * config.vocabulary : 0;
-    return parts;
+    const { hidden: h, intermediate: f, classes, vocabulary } = config, layers = block ? 1 : config.layers;
+    const item = CONSTANTS.ITEM_BYTES[precision], scales = inIntegers(precision) ? 4 : 0;
+    const packed = (wide, narrow, bytes = item) => {
+      const [rows, columns] = [wide, narrow].map((size) => upTo(size, CONSTANTS.ONNX.PACKED_MULTIPLE));
+      return bytes * rows * columns + (bytes === 1 ? 4 * columns : 0);
+    };
+    const linear = (wide, narrow) => packed(wide, narrow) + (4 + scales) * narrow; // with the bias
+    const counts = memory.parameters({ ...config, layers, vocabulary: 0 });
+    const largest = [[h * h, "attention"], [h * f, "feed-forward"]].map(([count, part]) => [count * item, part]);
+    const [twice, where] = largestBy([...largest, [4 * h * classes, "head"]], ([bytes]) => bytes);
+    const parts = {
+      "embeddings": item * counts["embeddings"] + scales * (vocabulary + config.positions + config.types),
+      "attention": layers * 4 * linear(h, h),
+      "feed-forward": layers * (linear(h, f) + linear(f, h)),
+      "norm": 4 * counts["norm"],
+      "head": linear(h, h) + packed(h, classes, 4) + 4 * classes,
+    };
+    return { ...parts, [where]: parts[where] + twice };
   },
 
-  // Hidden states, queries, keys, values, and in each thread the larger of two steps: `attend`, a piece's copies and
-  // two matrices of scores; `finish`, a chunk's wide tensors, its int8 copy, and six tensors of the hidden size.
+  // Hidden states, queries, keys, values, and in each thread the larger of two steps: `attend`, a piece's keys,
+  // values, queries and results, and two matrices of scores; `finish`, a chunk's wide tensors, its int8 copy, and six tensors of the hidden size.
   activationBytes({ hidden: h, intermediate: f, heads, positions: longest }, setting) {
     const { ATTENTION_TOKENS, ATTENTION_SCORES } = CONSTANTS.ONNX, tokens = Math.max(setting.maxTokens, longest);
     const rows = 2 * Math.max(ATTENTION_TOKENS, longest) + 3 * ATTENTION_TOKENS;
@@ -714,7 +730,7 @@ const calculator = {
     return {
       ...made, budget, growth, lines: this.lines(bill, onnxPlan.weights(exported, setting)),
       batch: this.batches(form, setting),
-      container: this.container(form, { growth, mapped: bill["weights"], shared: 0, sure: true }),
+      container: this.container(form, { growth, mapped: 0, shared: 0, sure: true }), // packed weights stay
       reading: this.reading(form, setting, this.layerBytes(config, setting, 0), config.layers),
     };
   },

@@ -314,6 +314,7 @@ const TEXTS = {
   "a layer as it is stored": ["a layer as it is stored", "存储形式的一层"],
   "a matrix as it is stored": ["a matrix as it is stored", "存储形式的一个矩阵"],
   "what they are made from": ["what they are made from", "转换前的权重"],
+  "layers' sessions": ["layers' sessions", "各层的会话"],
   "ONNX Runtime": ["ONNX Runtime", "ONNX Runtime"],
 
   // ------------------------------------------------------------------------------------------------------- tensors

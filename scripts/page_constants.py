@@ -36,7 +36,8 @@ NAMES = {
     scaling: ("OBJECT_STORE_BYTES",),
 }  # fmt: skip
 OF_EXPORTS = (
-    "MAX_TOKENS", "ATTENTION_TOKENS", "ATTENTION_SCORES", "STREAMED", "TOKENIZER_BYTES", "RUNTIME_BYTES", "HOLES",
+    "MAX_TOKENS", "CHUNK", "ATTENTION_TOKENS", "ATTENTION_SCORES", "STREAMED", "PACKED_MULTIPLE", "TOKENIZER_BYTES",
+    "LAYER_BYTES", "RUNTIME_BYTES", "HOLES", "HOLES_STREAMED",
 )  # fmt: skip
 CONFIG = {  # the page's short names
     "layers": "num_hidden_layers", "hidden": "hidden_size", "heads": "num_attention_heads",

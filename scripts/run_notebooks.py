@@ -4,33 +4,21 @@ Executed copies go to build/notebooks/, pages with an index to build/site/. The 
 """
 
 import argparse
-import html
 import os
 import sys
+import time
 from pathlib import Path
 
+import lesson_map
 import nbformat
-from jinja2 import DictLoader
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
+from site_pages import Site
 from tqdm import tqdm
 
 from zsc_utils import claims
 
 ROOT = Path(__file__).parent.parent
-# nbconvert's own page, without the scripts that it would fetch from the network
-PAGE = """{% extends 'lab/index.html.j2' %}
-{% block html_head_js %}{% endblock %}{% block html_head_js_mathjax %}{% endblock %}
-{% block html_head_js_mermaidjs %}{% endblock %}"""
-INDEX = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Zero-shot classification in little memory</title>
-<style>body{{max-width:60em;margin:2em auto;padding:0 1em;font-family:system-ui,sans-serif;line-height:1.5}}</style>
-<h1>Zero-shot classification in little memory</h1>
-<ol start="0">{notebooks}</ol>
-<h2>The ledger of claims</h2>{ledger}</html>
-"""
 
 
 def code_cells(notebook):
@@ -40,17 +28,20 @@ def code_cells(notebook):
 def execute(file, notebook, bar):
     """Run every cell of `notebook` in its own folder; `bar` names the notebook and the cell, and counts cells.
 
-    Exits with the cell and the error when one fails.
+    Returns the whole seconds of each cell of a second or more, by its id. Exits with the cell and the error when one
+    fails.
     """
-    current = None
+    current, began, seconds = None, 0.0, {}
 
     def starting(cell, cell_index):
-        nonlocal current
-        current = cell
+        nonlocal current, began
+        current, began = cell, time.perf_counter()
         bar.set_description(f"{file.stem} · {cell.get('id', cell_index)}")
 
     def done(cell, cell_index, execute_reply):
         bar.update()
+        if (took := round(time.perf_counter() - began)) >= 1:
+            seconds[cell.get("id", str(cell_index))] = took
 
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}},
@@ -63,17 +54,7 @@ def execute(file, notebook, bar):
         where = f"cell {current.get('id')!r}:\n{current.source}\n" if current else "before its first cell"
         what = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else str(error)
         sys.exit(f"\nFAILED in {file.name}, {where}\n{what}")
-
-
-def write_page(notebook, title, file):
-    exporter = HTMLExporter(template_file="page.html.j2", extra_loaders=[DictLoader({"page.html.j2": PAGE})])
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
-    file.write_text(linked(body), encoding="utf-8")
-
-
-def linked(page):
-    """A page whose links to notebooks lead to their pages."""
-    return page.replace('.ipynb"', '.html"').replace(".ipynb#", ".html#")
+    return seconds
 
 
 def title_of(notebook):
@@ -81,13 +62,25 @@ def title_of(notebook):
     return next(line for line in notebook.cells[0].source.splitlines() if line.startswith("# "))[2:]
 
 
-def tidy(notebook):
-    """What is committed: no timestamps, no widget state, and a kernel's name rather than a machine's."""
+def opening_of(file, notebook):
+    """What the opening of a notebook says; its title alone, without question or minutes, if it is not one of ours."""
+    try:
+        return lesson_map.lesson(file, notebook)
+    except ValueError:
+        return lesson_map.Lesson(file, file.stem[:2], title_of(notebook), "", 0)
+
+
+def tidy(notebook, seconds):
+    """What is committed: no timestamps, no widget state, a kernel's name rather than a machine's, and seconds of cells.
+
+    scripts/minutes.py reads those seconds.
+    """
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        "seconds": seconds,
     }
     return notebook
 
@@ -107,22 +100,20 @@ def main():
     if not files:
         sys.exit(f"no notebook in {arguments.notebooks}")
     notebooks = [nbformat.read(file, as_version=4) for file in files]
-    executed, site = arguments.output / "notebooks", arguments.output / "site"
+    executed = arguments.output / "notebooks"
     executed.mkdir(parents=True, exist_ok=True)
-    site.mkdir(parents=True, exist_ok=True)
-    entries = []
+    site = Site(arguments.output / "site", [opening_of(*one) for one in zip(files, notebooks)])
     with tqdm(total=sum(len(code_cells(n)) for n in notebooks), unit="cell") as bar:
-        for file, notebook in zip(files, notebooks):
-            execute(file, notebook, bar)
-            nbformat.write(tidy(notebook), executed / file.name)
+        for number, (file, notebook) in enumerate(zip(files, notebooks)):
+            seconds = execute(file, notebook, bar)
+            nbformat.write(tidy(notebook, seconds), executed / file.name)
             if arguments.save:
                 nbformat.write(notebook, file)
-            write_page(notebook, title_of(notebook), site / f"{file.stem}.html")
-            entries.append(f'<li><a href="{file.stem}.html">{html.escape(title_of(notebook))}</a></li>')
+            site.add(number, notebook)
+            notebook.cells = []  # its outputs are on disk now; memory does not grow with the number of notebooks
     ledger = claims.read()
-    index = INDEX.format(notebooks="".join(entries), ledger=linked(claims.page(ledger)))
-    (site / "index.html").write_text(index, encoding="utf-8")
-    print(f"\n{claims.table(ledger)}\n\nPages to open: {(site / 'index.html').resolve()}")
+    index = site.finish(ledger)
+    print(f"\n{claims.table(ledger)}\n\nPages to open: {index.resolve()}")
 
 
 if __name__ == "__main__":

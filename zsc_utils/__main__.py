@@ -66,14 +66,15 @@ time and memory. Do this with your own texts before you rely on a checkpoint, a 
 
 FILE is a .csv, .jsonl or .parquet file with a column of texts and a column of labels. The labels to choose from are
 those that occur in it; --labels names others. --compare runs several ways on the same texts: fp32, bf16, fp16 and int8,
-each also with " streamed" (layers stay in their file). Each runs in a process of its own, and all are compared with the
-first. --chart draws the confusion matrix of the first.
+and folders of exports, each also with " streamed" (layers stay in their file). Each runs in a process of its own, and
+all are compared with the first. --checkpoint may be an export too. --chart draws the confusion matrix of the first.
 
 A row without a text, or without one of the labels, is left out and told on stderr. The exit status is 0 if every row
 is evaluated, 1 if some are left out or the work broke off, 2 if it could not begin.
 
   python -m zsc_utils evaluate labelled.csv --text 内容 --label 类别
   python -m zsc_utils evaluate labelled.csv --compare fp32,int8,"int8 streamed" --chart confusions.png
+  python -m zsc_utils evaluate labelled.csv --compare fp32,mini-int8  # after: zsc export mini-int8 --precision int8
 """
 
 
@@ -391,7 +392,8 @@ def add_evaluate(command):
     command.add_argument("--text", default="text", metavar="COLUMN", help="the column of texts (default: text)")
     command.add_argument("--label", default="label", metavar="COLUMN", help="the column of labels (default: label)")
     command.add_argument("--labels", metavar="A,B", help="or a .json file with a list (default: those in FILE)")
-    command.add_argument("--compare", default="fp32", metavar="WAYS", help="such as fp32,int8 (default: fp32)")
+    ways = "such as fp32,int8, or folders of exports (default: the checkpoint's precision)"
+    command.add_argument("--compare", metavar="WAYS", help=ways)
     name = "mini, base-shape, a folder or a ModelScope id (default: $ZSC_CHECKPOINT, or mini)"
     command.add_argument("--checkpoint", default=default_name(), metavar="NAME", help=name)
     template = "a hypothesis with {} for the label (default: {})"
@@ -402,7 +404,7 @@ def add_evaluate(command):
 
 def evaluate(arguments):
     """Print the evaluation of a labelled file, draw its chart, and return the exit status."""
-    from zsc_utils import evaluation  # only here: it needs torch
+    from zsc_utils import evaluation  # only here: it takes time
     from zsc_utils._process import ChildError
 
     if arguments.chart is not None:

@@ -24,6 +24,14 @@ def memory_left(groups: Path = GROUPS, own: Path = OWN) -> int | None:
     return smallest(left_in(folder) for folder in folders("memory", groups, own))
 
 
+def memory_limit(groups: Path = GROUPS, own: Path = OWN) -> int | None:
+    """Return the bytes that the container's processes may hold together, cached pages included; None without a limit.
+
+    Of groups within groups, the smallest limit counts.
+    """
+    return smallest(limit_in(folder) for folder in folders("memory", groups, own))
+
+
 def container_budget() -> int:
     """Return the bytes by which the container's limit lets this process grow; ValueError if there is no limit.
 
@@ -81,11 +89,17 @@ def roots(controller, groups, own):
             yield groups / controller, path
 
 
+def limit_in(folder):
+    """Return the bytes that the processes of a group may hold, None without a limit."""
+    limit = number_in(folder / "memory.max") or number_in(folder / "memory.limit_in_bytes")
+    return None if limit is None or limit >= NO_LIMIT else limit
+
+
 def left_in(folder):
     """Return the bytes that a group leaves to its processes, None without a limit."""
-    limit = number_in(folder / "memory.max") or number_in(folder / "memory.limit_in_bytes")
+    limit = limit_in(folder)
     usage = number_in(folder / "memory.current") or number_in(folder / "memory.usage_in_bytes")
-    if limit is None or limit >= NO_LIMIT or usage is None:
+    if limit is None or usage is None:
         return None
     statistics = dict(line.split() for line in text_of(folder / "memory.stat").splitlines() if line)
     droppable = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))

@@ -14,7 +14,8 @@ import numpy as np
 from zsc_utils._types import CheckpointError, Name, Precision
 
 INT8: Precision = "int8"
-FORMATS: dict[str, Precision] = {"onnx-fp32-v1": "fp32", "onnx-int8-v1": INT8}  # by what config.json says
+FORMATS: dict[str, Precision] = {"onnx-fp32-v2": "fp32", "onnx-int8-v2": INT8}  # by what config.json says
+OUTDATED = ("onnx-fp32-v1", "onnx-int8-v1")  # their graphs took weights as inputs
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 NUMBERS = {"F32": np.float32, "I8": np.int8}  # in safetensors
 STATED = {  # keys of config.json, with the kind of their values
@@ -63,16 +64,22 @@ def is_export(name: object) -> bool:
     if file is None or not file.is_file():
         return False
     try:
-        return json.loads(file.read_text(encoding="utf-8")).get("zsc_format") in FORMATS
+        return json.loads(file.read_text(encoding="utf-8")).get("zsc_format") in (*FORMATS, *OUTDATED)
     except (ValueError, AttributeError):
         return False  # checkpoint.load names what is broken
 
 
 def read_export(name: Name) -> Exported:
-    """Return the Exported of a folder. Raises CheckpointError if its config.json lacks something."""
+    """Return the Exported of a folder. Raises CheckpointError if its config.json lacks something, or if an earlier
+    version wrote it."""
     folder = Path(name).expanduser().resolve()
     file = folder / "config.json"
     stated = json.loads(file.read_text(encoding="utf-8"))
+    if stated["zsc_format"] in OUTDATED:
+        raise CheckpointError(
+            f"{folder} was exported by an earlier version of zsc_utils ({stated['zsc_format']}): "
+            "export the checkpoint anew"
+        )
     wrong = [key for key, kind in STATED.items() if type(stated.get(key)) is not kind or (stated[key] < 0)]
     if wrong:
         raise CheckpointError(f"{file} is broken: {', '.join(wrong)} missing or wrong. Export the checkpoint anew")
@@ -81,11 +88,19 @@ def read_export(name: Name) -> Exported:
     return Exported(str(name), folder, FORMATS[stated["zsc_format"]], config, *sizes)
 
 
+PLACE_DIGITS = 32  # more than the longest name, and than a place in a file has digits
+
+
+def open_place(name: str) -> str:
+    """Return what stands in a graph's file for a tensor's place in the weights' file: as long as a place."""
+    return f"<{name}>".ljust(PLACE_DIGITS, ".")
+
+
 class MappedWeights:
     """A safetensors file that is mapped into memory: a page takes memory only once it is touched.
 
     `array` returns a view of the mapped bytes. `rows` reads single rows, without touching the others' pages.
-    `expect` asks the system to read tensors in advance, `release` gives their pages back.
+    `expect` asks the system to read tensors in advance. `placed` writes their places into a graph.
     Raises CheckpointError if the file is broken, or was changed or deleted since it was opened.
     """
 
@@ -143,6 +158,14 @@ class MappedWeights:
         """Return the names of the tensors of a part, such as "layers.3" or "layers.3.query"."""
         return [name for name in self.entries if name == prefix or name.startswith(f"{prefix}.")]
 
+    def placed(self, graph: bytes, prefix: str) -> bytes:
+        """Return the bytes of a graph with the places of its tensors, whose names in this file begin with `prefix`."""
+        for name in self.entries:
+            if name.startswith(prefix):
+                place = f"{self.start + self.entries[name][2]:0{PLACE_DIGITS}d}"
+                graph = graph.replace(open_place(name[len(prefix) :]).encode(), place.encode())
+        return graph
+
     def array(self, name: str) -> np.ndarray:
         dtype, shape, start, _ = self.entries[name]
         return np.frombuffer(self.bytes, dtype, math.prod(shape), self.start + start).reshape(shape)
@@ -156,19 +179,13 @@ class MappedWeights:
         return np.frombuffer(read, dtype).reshape(len(different), width)[places]
 
     def expect(self, names: Iterable[str]) -> None:
-        self.advise(names, "MADV_WILLNEED")
-
-    def release(self, names: Iterable[str]) -> None:
-        self.advise(names, "MADV_DONTNEED")
-
-    def advise(self, names, advice):
-        """Give the system advice about the pages of these tensors. Systems without such advice do without."""
-        if not hasattr(mmap, advice):
+        """Ask the system to read the pages of these tensors. Systems without such advice do without."""
+        if not hasattr(mmap, "MADV_WILLNEED"):
             return
         for name in names:
             _, _, start, end = self.entries[name]
             first = (self.start + start) // mmap.PAGESIZE * mmap.PAGESIZE
-            self.bytes.madvise(getattr(mmap, advice), first, self.start + end - first)
+            self.bytes.madvise(mmap.MADV_WILLNEED, first, self.start + end - first)
 
 
 def check_tensors(weights: MappedWeights, export: Exported) -> None:

@@ -4,12 +4,14 @@ Each way to run it (a precision, layers in memory or streamed) runs in a fresh c
 measure one. The figures are those of the given texts. They hold for other texts only if those are like them.
 """
 
+import multiprocessing
 import os
 import re
 import time
-import unicodedata
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,24 +19,25 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
-from zsc_utils import checkpoint as door
-from zsc_utils import plan as planning
+from zsc_utils._evaluation_table import table_of
+from zsc_utils._exports import is_export, read_export
 from zsc_utils._labelled import BadRow, labelled, rows_of
-from zsc_utils._process import ChildError, process_peak
-from zsc_utils._text import DEFAULT_TEMPLATE, as_list, check_labels, check_template, fill, visible
+from zsc_utils._process import ChildError, map_libraries, no_main_module, process_peak, resident
+from zsc_utils._text import DEFAULT_TEMPLATE, as_list, check_labels, check_template, fill
 from zsc_utils._types import Name, Precision, Result
 from zsc_utils.batching import PairTokenizer
 from zsc_utils.classifier import ZeroShotClassifier, check_room
-from zsc_utils.quantization import Agreement, agreement, wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WAYS = tuple(precision + streamed for precision in get_args(Precision) for streamed in ("", " streamed"))
+    from zsc_utils.quantization import Agreement
+
+STREAMED = " streamed"  # at the end of a way: layers stay in their file
+PRECISIONS = get_args(Precision)
+WAYS = tuple(precision + streamed for precision in PRECISIONS for streamed in ("", STREAMED))
 RESAMPLES, SEED = 1000, 0  # of the bootstrap
 EXAMPLES = 3  # texts that are kept of each confusion
-SHOWN = 10  # confusions and left-out rows that a table shows
-UNMEASURED = "not measured here"
 
 
 class LabelScores(NamedTuple):
@@ -83,7 +86,7 @@ class Report:
     results: list[Result] = field(repr=False)
     seconds: float
     growth: int | None
-    agreement: Agreement | None = None
+    agreement: "Agreement | None" = None
 
     @cached_property
     def matrix(self) -> np.ndarray:
@@ -105,6 +108,8 @@ class Report:
     @property
     def accuracy_interval(self) -> tuple[float, float]:
         """The 95 % interval by Wilson's formula."""
+        from zsc_utils.quantization import wilson  # here: a process without torch imports this room
+
         return wilson(int(self.matrix.trace()), len(self.truth))
 
     @property
@@ -217,39 +222,42 @@ def evaluate(
     text: str = "text",
     label: str = "label",
     hypothesis_template: str = DEFAULT_TEMPLATE,
-    compare: str | Sequence[str] = ("fp32",),
+    compare: str | Sequence[str] | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Classify texts whose labels are known, in one or several ways, and return an Evaluation.
 
     `records` is a .csv, .jsonl or .parquet file, or a list of dicts. `text` and `label` name its columns. `labels` are
     those to choose from (default: those that occur, in the order of their first texts). `compare` lists ways to run the
-    checkpoint: "fp32", "bf16", "fp16" or "int8", each also with " streamed", which keeps layers in their file. All
-    ways get the same texts, and the others are compared with the first.
+    checkpoint: "fp32", "bf16", "fp16" or "int8", or folders that `export` has written, each also with " streamed",
+    which keeps layers in their file (default: the checkpoint's own precision). All ways get the same texts, and the
+    others are compared with the first. `checkpoint` may be an export too. An export runs in a process without torch.
 
     A row is left out, and named in `bad`, if it has no text or no label, if its label is none of `labels`, or if it
     cannot be classified in one of the ways. Raises ValueError or TypeError for a missing file or column, an unknown
     way, fewer than two labels, or no rows to evaluate. Raises ChildError if a way's process was killed.
     """
-    ways, name = check_ways(compare), check_name(checkpoint)
+    from zsc_utils import quantization  # noqa: F401  here, so that it fails before the work where torch is missing
+
+    name = check_name(checkpoint)
+    ways = check_ways(compare, name)
     check_template(hypothesis_template)
     if text == label:
         raise ValueError(f"text and label are both {text!r}: name two columns")
     found = labelled(rows_of(records, text, label), None if labels is None else check_labels(labels))
     found.check(records)
-    source = door.resolve(name)  # builds, downloads or converts it, which is no part of what is measured
-    check_room(
-        PairTokenizer.of(door.read_tokenizer(source.folder, source.config)), fill(hypothesis_template, found.labels)
-    )
-    for way in ways:
-        planning.make(source, chosen=planning.Chosen(way.partition(" ")[0], None, way.endswith("streamed")))
+    hypotheses = fill(hypothesis_template, found.labels)
+    for way, own in ways.items():
+        check_way(way, own, hypotheses)
     texts = [text for text, _ in found.good.values()]
-    runs = {way: run(name, way, texts, found.labels, hypothesis_template, progress) for way in ways}
-    return put_together(source.name, found, runs)
+    runs = {way: run(own, way, texts, found.labels, hypothesis_template, progress) for way, own in ways.items()}
+    return put_together(str(checkpoint), found, runs)
 
 
 def put_together(checkpoint, found, runs):
     """Return the Evaluation of {way: Run}, without the rows that have no result in one of the ways."""
+    from zsc_utils.quantization import agreement  # here: a process without torch imports this room
+
     failed = {}
     for way, ran in runs.items():
         for row, result in zip(found.good, ran.results):
@@ -272,17 +280,64 @@ def put_together(checkpoint, found, runs):
 # ------------------------------------------------------------------------------------------------------ at the door
 
 
-def check_ways(compare):
-    """Return the ways as a list; raise for none, an unknown one, or one that is named twice."""
+def check_ways(compare, checkpoint):
+    """Return {way: the checkpoint that it runs}; raise for none, an unknown one, or one that is named twice."""
+    if compare is None:
+        compare = [own_precision(checkpoint)]
     if isinstance(compare, str):
         compare = [way.strip() for way in re.split("[,，]", compare) if way.strip()]
     ways = as_list("compare", compare, "a list of ways, such as ['fp32', 'int8']")
+    found = {}
     for way in ways:
-        if way not in WAYS:
-            raise ValueError(f"compare {way!r}: there are {', '.join(WAYS)}")
-    if not ways or len(set(ways)) < len(ways):
+        what, _ = parts(way)
+        if what not in PRECISIONS and not is_export(what):
+            raise ValueError(f"compare {way!r}: there are {', '.join(WAYS)}, and folders written by zsc_utils.export")
+        found[way] = checkpoint if what in PRECISIONS else check_name(what)
+    if not ways or len(found) < len(ways):
         raise ValueError(f"compare {compare!r}: name at least one way, and each once")
-    return ways
+    return found
+
+
+def parts(way):
+    """Return (precision or folder of an export, whether its layers are streamed) of a way."""
+    if not isinstance(way, str) or is_export(way) or not way.endswith(STREAMED):
+        return way, False
+    return way.removesuffix(STREAMED), True
+
+
+def own_precision(checkpoint):
+    """Return the precision in which a checkpoint runs by default."""
+    if is_export(checkpoint):
+        return read_export(checkpoint).precision
+    from zsc_utils import checkpoint as door
+    from zsc_utils.formats import format_of
+
+    return format_of(door.resolve(checkpoint).config).precision
+
+
+def check_way(way, checkpoint, hypotheses):
+    """Raise if a way is not possible for its checkpoint, or a label leaves no room for a text.
+
+    This builds, downloads or converts the checkpoint if needed, which is no part of what is measured.
+    """
+    what, streamed = parts(way)
+    if is_export(checkpoint):
+        from zsc_utils.onnx_engine import read_tokenizer
+
+        export = read_export(checkpoint)
+        if what in PRECISIONS and what != export.precision:
+            raise ValueError(
+                f"compare {way!r}: {checkpoint!r} was exported in {export.precision}, and runs in nothing else; "
+                f"export the checkpoint in {what} if that is possible, and name that folder"
+            )
+        check_room(read_tokenizer(export), hypotheses)
+        return
+    from zsc_utils import checkpoint as door
+    from zsc_utils import plan as planning
+
+    source = door.resolve(checkpoint)
+    check_room(PairTokenizer.of(door.read_tokenizer(source.folder, source.config)), hypotheses)
+    planning.make(source, chosen=planning.Chosen(what, None, streamed))
 
 
 def check_name(checkpoint):
@@ -322,14 +377,20 @@ class Run(NamedTuple):
 
 
 def run(checkpoint, way, texts, labels, template, progress):
-    """Return the Run of one way: in a fresh child process if it can be measured here, else in this process."""
+    """Return the Run of one way: in a fresh child process if it can be measured here, else in this process.
+
+    The child of an export does not load torch.
+    """
     work = checkpoint, way, texts, labels, template, progress
     if measurable():
         try:
-            peak = process_peak(classified, *work)
+            if is_export(checkpoint):
+                (results, told), seconds, growth = in_lean_process(*work)
+            else:
+                peak = process_peak(classified, *work)
+                (results, told), seconds, growth = peak.result, peak.seconds, peak.total
         except ChildError as error:
             raise ChildError(f"{way}: {error}") from error
-        (results, told), seconds, growth = peak.result, peak.seconds, peak.total
     else:
         start = time.perf_counter()
         results, told = classified(*work)
@@ -346,12 +407,36 @@ def measurable():
     return Path("/proc/self/clear_refs").exists()
 
 
+def in_lean_process(*work):
+    """Return what `measured` returns in a new process, which imports only what an export needs."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with no_main_module():
+            running = pool.submit(measured, *work)
+        try:
+            return running.result()
+        except BrokenProcessPool as error:
+            raise ChildError("the child process was ended: the kernel does that when memory runs out") from error
+
+
+def measured(*work):
+    """Return ((results, warnings), seconds, growth) of an export, as `process_peak` does for other checkpoints."""
+    import zsc_utils.onnx_engine  # noqa: F401  its libraries belong to the baseline
+
+    map_libraries()
+    before = resident("self")["VmRSS"]
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    start = time.perf_counter()
+    answer = classified(*work)
+    return answer, time.perf_counter() - start, resident("self")["VmHWM"] - before
+
+
 def classified(checkpoint, way, texts, labels, template, progress):
     """Load and classify, in the child. Returns (results, warnings)."""
-    precision, _, streamed = way.partition(" ")
+    what, streamed = parts(way)
+    precision = what if what in PRECISIONS else None
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        classifier = ZeroShotClassifier(checkpoint, precision=precision, offload=bool(streamed))
+        classifier = ZeroShotClassifier(checkpoint, precision=precision, offload=streamed)
         results = list(classifier.stream(texts, labels, template, progress=progress))
     own = dict.fromkeys(str(warning.message) for warning in told if warning.category is UserWarning)
     return results, list(own)
@@ -375,90 +460,3 @@ def resampled_macro_f1(matrix):
     of_true, of_said = (np.eye(len(matrix))[cells[:, side]] for side in (0, 1))
     f1 = share(2 * (draws @ (of_true * of_said)), draws @ of_true + draws @ of_said)
     return np.nanmean(f1, axis=1)
-
-
-# ------------------------------------------------------------------------------------------------------- the table
-
-
-def table_of(evaluation):
-    """Yield the lines of an Evaluation as plain text."""
-    first = evaluation.report()
-    yield f"{evaluation.checkpoint}: {evaluation.texts} texts, {len(evaluation.labels)} labels"
-    if evaluation.bad:
-        yield f"left out: {counted(len(evaluation.bad), 'row')}"
-        yield from (f"  row {bad.row}: {bad.reason}" for bad in evaluation.bad[:SHOWN])
-        if len(evaluation.bad) > SHOWN:
-            yield f"  and {len(evaluation.bad) - SHOWN} more"
-    yield from ("", "with 95 % intervals; seconds and growth with loading; growth is beyond Python and its libraries")
-    head = ["way", "accuracy", "macro F1", f"same as {first.way}", "largest difference", "seconds", "growth"]
-    yield from aligned([head, *map(row_of_way, evaluation.reports.values())])
-    yield from ("", f"{first.way}, each label")
-    scores = [[s.label, *map(number, s[1:4]), str(s.support)] for s in first.per_label]
-    yield from aligned([["label", "precision", "recall", "F1", "texts"], *scores])
-    yield from confusions_of(first)
-    yield from ("", threshold_line(first))
-
-
-def row_of_way(report):
-    agreed = ["", ""]
-    if report.agreement is not None:
-        agreed = [
-            interval(report.agreement.share, report.agreement.interval),
-            f"{report.agreement.largest_difference:.4f}",
-        ]
-    growth = UNMEASURED if report.growth is None else f"{report.growth / 1e6:.0f} MB"
-    accuracy, f1 = (
-        interval(report.accuracy, report.accuracy_interval),
-        interval(report.macro_f1, report.macro_f1_interval),
-    )
-    return [report.way, accuracy, f1, *agreed, f"{report.seconds:.1f}", growth]
-
-
-def confusions_of(report):
-    if not report.confusions:
-        return
-    yield from ("", f"{report.way}, confusions that occur most")
-    for confusion in report.confusions[:SHOWN]:
-        yield f"{confusion.true}, but said {confusion.said}: {counted(confusion.count, 'text')}"
-        yield from (f"  {shortened(text)}" for text in confusion.examples)
-
-
-def threshold_line(report, accuracy=0.95):
-    found = report.threshold_for(accuracy)
-    if found is None:
-        return f"{report.way}: no threshold of the best score makes {accuracy:.0%} of the answers right"
-    return (
-        f"{report.way}: {accuracy:.0%} of the answers are right if a best score under {found.threshold:.4f} means "
-        f'"none of these"; {found.answered:.0%} of these texts are answered then'
-    )
-
-
-def counted(count, what):
-    return f"{count} {what}{'s' * (count != 1)}"
-
-
-def number(value):
-    return "-" if value != value else f"{value:.3f}"
-
-
-def interval(value, ends):
-    return f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
-
-
-def shortened(text, most=40):
-    """Return the beginning of a text, on one line and without characters that a terminal would obey."""
-    line = " ".join(visible(text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def aligned(rows):
-    """Yield the lines of a table, the first column to the left, the others to the right; Chinese is two wide."""
-    widths = [max(map(width, cells)) for cells in zip(*rows)]
-    for first, *others in rows:
-        cells = [first + " " * (widths[0] - width(first))]
-        cells += [" " * (size - width(cell)) + cell for cell, size in zip(others, widths[1:])]
-        yield "  ".join(cells)
-
-
-def width(string):
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in string)

@@ -1,7 +1,8 @@
 """ONNX graphs of BERT: five small ones for the engine without torch, and a whole one that other tools can open.
 
-The engine's graphs hold no weights: a layer's weights are inputs, so one set of graphs runs every layer, and a layer's
-weights can stay in their file until it computes. Tokens of all pairs are concatenated, without padding:
+The engine's graphs hold no weights and do not say where in the file they are: the engine writes the places of a
+layer's weights into the bytes of a graph. So one set of graphs is enough for all layers. Tokens of all pairs are
+concatenated, without padding:
 
 - `embed`: the sum of the embeddings of each token -> the first layer's input
 - `project`: a layer's input -> queries, keys, values
@@ -21,7 +22,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET, IR_VERSION = 21, 10
+from zsc_utils._exports import WEIGHTS, open_place
+
+OPSET, STEPS_OPSET, IR_VERSION = 21, 23, 10
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators, which do several steps in one
 ZERO_POINT = 128  # int8 activations are stored as uint8 with this added, which products are fastest with
 
@@ -29,11 +32,14 @@ ZERO_POINT = 128  # int8 activations are stored as uint8 with this added, which 
 class Graph:
     """A graph that grows node by node. `int8`: whether matrices are int8. Tensors are referred to by their names."""
 
+    opset = STEPS_OPSET  # the first with Attention
+
     def __init__(self, name: str, config: Mapping[str, Any], int8: bool):
         self.name, self.config, self.int8 = name, config, int8
         self.nodes: list = []
         self.inputs: list = []
         self.constants: dict[str, Any] = {}
+        self.stored: dict[str, Any] = {}
 
     def input(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
         self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
@@ -44,32 +50,45 @@ class Graph:
         self.constants.setdefault(name, numpy_helper.from_array(np.asarray(value), name))
         return name
 
+    def weight(self, name: str, kind: int, shape: Sequence[int]) -> str:
+        """Return the name of a tensor of the weights' file. The graph leaves open where in the file it is."""
+        size = math.prod(shape) * helper.tensor_dtype_to_np_dtype(kind).itemsize
+        return self.refer(name, kind, shape, open_place(name), size)
+
+    def refer(self, name: str, kind: int, shape: Sequence[int], offset: int | str, size: int) -> str:
+        tensor = TensorProto(name=name, data_type=kind, dims=shape, data_location=TensorProto.EXTERNAL)
+        for key, value in {"location": WEIGHTS, "offset": offset, "length": size}.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self.stored[name] = tensor
+        return name
+
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
         output = f"{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], domain=domain, **attributes))
         return output
 
-    def model(self, outputs: Mapping[str, tuple], initializers: Sequence = ()) -> onnx.ModelProto:
+    def model(self, outputs: Mapping[str, tuple]) -> onnx.ModelProto:
         """Return the model. `outputs` is {name: (tensor, shape)}; all outputs are fp32."""
         for name, (tensor, _) in outputs.items():
             self.nodes.append(helper.make_node("Identity", [tensor], [name]))
         shown = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, (_, shape) in outputs.items()]
-        graph = helper.make_graph(self.nodes, self.name, self.inputs, shown, [*self.constants.values(), *initializers])
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        known = [*self.constants.values(), *self.stored.values()]
+        graph = helper.make_graph(self.nodes, self.name, self.inputs, shown, known)
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="zsc_utils")
 
     # ------------------------------------------------------------------------------------------------------- steps
 
     def weights(self, name: str, wide: int, narrow: int) -> list[str]:
-        """Declare a linear layer's matrix, bias and (in int8) scales as inputs; return their names."""
-        matrix = self.input(name, TensorProto.INT8 if self.int8 else TensorProto.FLOAT, (wide, narrow))
-        bias = self.input(f"{name}.bias", TensorProto.FLOAT, (narrow,))
-        return [matrix, bias, *([self.input(f"{name}.scale", TensorProto.FLOAT, (narrow,))] if self.int8 else [])]
+        """Return the names of a linear layer's matrix, bias and (in int8) scales."""
+        matrix = self.weight(name, TensorProto.INT8 if self.int8 else TensorProto.FLOAT, (wide, narrow))
+        vectors = ("bias", "scale") if self.int8 else ("bias",)
+        return [matrix, *(self.weight(f"{name}.{part}", TensorProto.FLOAT, (narrow,)) for part in vectors)]
 
     def norm_weights(self, name: str) -> list[str]:
         size = self.config["hidden_size"]
-        return [self.input(f"{name}.{part}", TensorProto.FLOAT, (size,)) for part in ("weight", "bias")]
+        return [self.weight(f"{name}.{part}", TensorProto.FLOAT, (size,)) for part in ("weight", "bias")]
 
     def levels(self) -> str:
         """Declare the largest int8 activation as an input: 127, or 63 where products of 8 bits would overflow."""
@@ -77,7 +96,10 @@ class Graph:
 
     def tokens_to_int8(self, x: str, levels: str) -> tuple[str, str]:
         """Return (x as uint8 around ZERO_POINT, scale of each token)."""
-        largest = self.add("ReduceMax", self.add("Abs", x), self.constant(np.array([1])), keepdims=1)
+        high, low = (
+            self.add(reduce, x, self.constant(np.array([1])), keepdims=1) for reduce in ("ReduceMax", "ReduceMin")
+        )
+        largest = self.add("Max", high, self.add("Neg", low))  # faster than Abs, which writes all of x again
         scale = self.add("Max", self.add("Div", largest, levels), self.constant(np.float32(1e-12)))
         flat = self.add("Reshape", scale, self.constant(np.array([-1])))
         zeros = self.add("Expand", self.constant(np.uint8(ZERO_POINT)), self.add("Shape", flat))
@@ -131,7 +153,8 @@ def attend(graph: Graph) -> onnx.ModelProto:
     size, heads = graph.config["hidden_size"], graph.config["num_attention_heads"]
     q = graph.input("queries", TensorProto.FLOAT, ("pairs", "asking", size))
     k, v = (graph.input(name, TensorProto.FLOAT, ("pairs", "length", size)) for name in ("keys", "values"))
-    y = graph.add("MultiHeadAttention", q, k, v, domain=CONTRIB, num_heads=heads)
+    # ONNX Runtime's own MultiHeadAttention copies queries, keys and values by heads first, and so takes longer
+    y = graph.add("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads)
     return graph.model({"y": (y, ("pairs", "asking", size))})
 
 
@@ -142,7 +165,8 @@ def finish(graph: Graph) -> onnx.ModelProto:
     output, first = graph.weights("output", size, size), graph.norm_weights("attention_norm")
     x = graph.skip_norm(graph.product(graph.ready(heard, levels), output), output[1], x, first)
     widen, narrow = graph.weights("widen", size, wide), graph.weights("narrow", wide, size)
-    wider = graph.add("BiasGelu", graph.product(graph.ready(x, levels), widen), widen[1], domain=CONTRIB)
+    # BiasGelu, which does both steps, takes longer than the two on CPUs with AVX-512
+    wider = graph.add("Gelu", graph.add("Add", graph.product(graph.ready(x, levels), widen), widen[1]), domain=CONTRIB)
     narrowed = graph.product(graph.ready(wider, levels), narrow)
     y = graph.skip_norm(narrowed, narrow[1], x, graph.norm_weights("norm"))
     return graph.model({"y": (y, ("tokens", size))})
@@ -154,8 +178,8 @@ def classify(graph: Graph) -> onnx.ModelProto:
     pooler = graph.weights("pooler", size, size)
     x = graph.ready(x, graph.levels() if graph.int8 else None)
     pooled = graph.add("Tanh", graph.add("Add", graph.product(x, pooler), pooler[1]))
-    matrix = graph.input("classifier", TensorProto.FLOAT, (size, classes))
-    bias = graph.input("classifier.bias", TensorProto.FLOAT, (classes,))
+    matrix = graph.weight("classifier", TensorProto.FLOAT, (size, classes))
+    bias = graph.weight("classifier.bias", TensorProto.FLOAT, (classes,))
     logits = graph.add("Add", graph.add("MatMul", pooled, matrix), bias)
     return graph.model({"logits": (logits, ("pairs", classes))})
 
@@ -167,46 +191,40 @@ MASKED = -1e9  # added to the attention scores of padding
 
 
 class Whole(Graph):
-    """A graph whose weights are initializers that refer to a safetensors file."""
+    """A graph that says where in the weights' file each tensor is."""
+
+    opset = OPSET  # an older one, which more tools read
 
     def __init__(self, config: Mapping[str, Any], int8: bool, entries: Mapping[str, tuple]):
         """`entries` is {name: (dtype, shape, offset in the file, bytes)}."""
         super().__init__("classifier", config, int8)
         self.entries = entries
-        self.stored: dict[str, TensorProto] = {}
 
-    def weight(self, name: str) -> str:
-        """Return the name of a tensor of the weights' file, which the graph will refer to."""
+    def placed(self, name: str) -> str:
         dtype, shape, start, size = self.entries[name]
-        tensor = TensorProto(
-            name=name, data_type=helper.np_dtype_to_tensor_dtype(dtype), dims=shape, data_location=TensorProto.EXTERNAL
-        )
-        for key, value in {"location": "model.safetensors", "offset": start, "length": size}.items():
-            tensor.external_data.add(key=key, value=str(value))
-        self.stored[name] = tensor
-        return name
+        return self.refer(name, helper.np_dtype_to_tensor_dtype(dtype), shape, start, size)
 
     def table(self, name: str, ids: str) -> str:
         """Return the rows `ids` of an embedding table, in fp32."""
-        rows = self.add("Gather", self.weight(name), ids, axis=0)
+        rows = self.add("Gather", self.placed(name), ids, axis=0)
         if not self.int8:
             return rows
-        scale = self.add("Gather", self.weight(f"{name}.scale"), ids, axis=0)
+        scale = self.add("Gather", self.placed(f"{name}.scale"), ids, axis=0)
         scale = self.add("Unsqueeze", scale, self.constant(np.array([-1])))
         return self.add("Mul", self.add("Cast", rows, to=TensorProto.FLOAT), scale)
 
     def linear(self, x: str, name: str, int8: bool | None = None) -> str:
         """Return a linear layer's output for x (tokens, inputs)."""
-        matrix, bias = self.weight(name), self.weight(f"{name}.bias")
+        matrix, bias = self.placed(name), self.placed(f"{name}.bias")
         if not (self.int8 if int8 is None else int8):
             return self.add("Add", self.add("MatMul", x, matrix), bias)
         whole, token_scale = self.tokens_to_int8(x, self.constant(np.float32(EXACT_LEVELS)))
         sums = self.add("MatMulInteger", whole, matrix, self.constant(np.uint8(ZERO_POINT)))
         scaled = self.add("Mul", self.add("Cast", sums, to=TensorProto.FLOAT), token_scale)
-        return self.add("Add", self.add("Mul", scaled, self.weight(f"{name}.scale")), bias)
+        return self.add("Add", self.add("Mul", scaled, self.placed(f"{name}.scale")), bias)
 
     def norm(self, x: str, name: str) -> str:
-        weights = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        weights = self.placed(f"{name}.weight"), self.placed(f"{name}.bias")
         return self.add("LayerNormalization", x, *weights, axis=-1, epsilon=self.config["layer_norm_eps"])
 
     def reshape(self, x: str, *shape: int) -> str:
@@ -233,7 +251,7 @@ def whole_graph(
     whole = graph.add("Reshape", hidden, shape)
     first = graph.add("Gather", whole, graph.constant(np.int64(0)), axis=1)  # (pairs, hidden)
     logits = graph.linear(graph.add("Tanh", graph.linear(first, "pooler")), "classifier", int8=False)
-    model = graph.model({"logits": (logits, ("pairs", config["num_labels"]))}, list(graph.stored.values()))
+    model = graph.model({"logits": (logits, ("pairs", config["num_labels"]))})
     helper.set_model_props(model, dict(metadata))
     return model
 

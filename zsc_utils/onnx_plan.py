@@ -17,19 +17,25 @@ from zsc_utils._process import Growth, resident
 from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Groups, Size
 
-MAX_TOKENS = 1024  # tokens of a batch
+MAX_TOKENS = 512  # tokens of a batch
+CHUNK = 128  # tokens whose activations stay in a processor's cache; fewer would read the weights too often
 ATTENTION_TOKENS = 256  # tokens whose attention is computed at a time, at least one pair ...
 ATTENTION_SCORES = 32_768  # ... and scores for each head
 MOST_THREADS = 1024  # more than there are: all that the process may use
 # settings for streamed layers: tokens of a batch, of a chunk, and of a block, and threads
 STREAMED = (
-    (1024, 256, 4096, MOST_THREADS), (512, 128, 3072, MOST_THREADS), (512, 64, 2048, MOST_THREADS),
+    (512, CHUNK, 8192, MOST_THREADS), (512, CHUNK, 4096, MOST_THREADS), (512, 64, 2048, MOST_THREADS),
     (512, 64, 1024, MOST_THREADS), (512, 64, 1024, 1),
 )  # fmt: skip
+# bound of ONNX Runtime's packed matrices: rows and columns become multiples of this, and columns of int8 have sums
+PACKED_MULTIPLE = 64
 # Measured in fresh processes on base-shape and mini, ONNX Runtime 1.32, tokenizers 0.23, Linux, glibc:
 TOKENIZER_BYTES = 13  # for each byte of tokenizer.json
+LAYER_BYTES = 500_000  # the two sessions of a layer, without its weights
 RUNTIME_BYTES = 15_000_000  # sessions, and pages of the libraries that are touched only when a model is loaded or runs
-HOLES = 0.7  # free memory between activations, as a share of their bytes; it varies from run to run
+# free memory between activations, as a share of their bytes; it varies from run to run. With streamed layers, it is
+# given back after each layer
+HOLES, HOLES_STREAMED = 1.0, 0.7
 
 
 def threads() -> int:
@@ -86,36 +92,46 @@ class Setting:
 
 def bill(export: Exported, setting: Setting) -> dict[str, int]:
     """Return the predicted bytes of a setting, {purpose: bytes}."""
-    activations = activation_bytes(export, setting)
+    activations, streamed = activation_bytes(export, setting), setting.block > 0
     return {
-        "weights": weight_bytes(export, streamed=setting.block > 0),
+        "weights": weight_bytes(export, streamed),
+        "layers' sessions": LAYER_BYTES * (1 if streamed else export.config["num_hidden_layers"]),
         "activations": activations,
         "tokenizer": TOKENIZER_BYTES * export.tokenizer_bytes,
-        "heap": int(HOLES * activations),
+        "heap": int((HOLES_STREAMED if streamed else HOLES) * activations),
         "ONNX Runtime": RUNTIME_BYTES,
     }
 
 
-def weight_bytes(export, streamed):
-    """Return the bytes of weights that are in memory at once. Words' embeddings stay in the file.
+def weight_bytes(export: Exported, streamed: bool) -> int:
+    """Return the bytes of weights that are in memory at once, matrices as they are packed. Words' embeddings stay in
+    the file. While a matrix is packed, its bytes in the file are mapped too.
 
-    Streamed layers: the one that computes, and the next if the system maps it early.
+    Streamed layers: the one that computes. The layers of a checkpoint have the same size.
     """
-    sizes = {
-        name: dtype.itemsize * math.prod(shape)
-        for name, (dtype, shape) in shapes(export.config, export.precision == INT8).items()
-    }
+    sizes, largest = {}, 0
+    for name, (dtype, shape) in shapes(export.config, export.precision == INT8).items():
+        sizes[name] = dtype.itemsize * math.prod(shape)
+        if len(shape) == 2 and not name.startswith("embeddings."):
+            largest = max(largest, sizes[name])
+            sizes[name] = packed_bytes(dtype, shape)
     layers = sum(size for name, size in sizes.items() if name.startswith("layers."))
     rest = sum(sizes.values()) - layers - sizes["embeddings.words"]
-    return rest + (2 * layers // export.config["num_hidden_layers"] if streamed else layers)
+    return rest + largest + (layers // export.config["num_hidden_layers"] if streamed else layers)
+
+
+def packed_bytes(dtype, shape):
+    """Return a bound of the bytes of a packed matrix (inputs, outputs)."""
+    wide, narrow = (math.ceil(size / PACKED_MULTIPLE) * PACKED_MULTIPLE for size in shape)
+    return dtype.itemsize * wide * narrow + (4 * narrow if dtype.itemsize == 1 else 0)
 
 
 def activation_bytes(export, setting):
     """Return the most bytes of activations: hidden states, queries, keys, values, and in each thread the larger of two
     steps.
 
-    `attend`: copies of a piece's keys and values by heads (of one long pair, all of them), of its queries, the result
-    twice, and two matrices of scores.
+    `attend`: a piece's keys and values (of one long pair, all of them), its queries, the result twice, and two matrices
+    of scores.
     `finish`: of a chunk, the wide tensor before and after each of its operators (three alive at once), its int8 copy,
     and six tensors of the hidden size.
     """
@@ -170,7 +186,7 @@ class Plan(Growth):
 def settings_for(export: Exported, max_tokens: int | None, offload: bool | None) -> list[Setting]:
     """Return the Settings to try, the fastest first: layers in memory, then streamed, each with ever less at a time."""
     longest, batch, most = export.config["max_position_embeddings"], max_tokens or MAX_TOKENS, threads()
-    loaded = [(batch, 256, 0, most), (512, 128, 0, most), (512, 64, 0, most)]
+    loaded = [(batch, CHUNK, 0, most), (512, 64, 0, most)]
     sizes = {True: STREAMED, False: loaded, None: (*loaded, *STREAMED)}[offload]
     return [
         Setting(export.precision, min(batch, max(tokens, longest)), chunk, block, min(each, most))

@@ -8,7 +8,7 @@ The allowances were measured once; they are the constants below.
 import itertools
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from zsc_utils._process import MKL_KEEPS_BUFFERS, Growth, resident, tight_heap
 from zsc_utils._products import WIDENED, int8_engine, slower
 from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Name, Size
+from zsc_utils._ways import TORCH_LIBRARIES_BYTES, Way, Ways, to_export
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, Source, load
 from zsc_utils.formats import DTYPES, FORMATS, HALVES, activations_dtype, format_of, in_integers
@@ -333,7 +334,8 @@ def make(
 
     Without a budget, it is the first setting. "container" is the budget that the container's limit leaves to this
     process. Raises ValueError if there is no such limit, if no setting fits (the message names the smallest
-    budget that works), for a model on a GPU, and for a lever chosen by hand that is not possible."""
+    budget that works, and exports that fit where torch takes too much), for a model on a GPU, and for a lever chosen
+    by hand that is not possible."""
     started = resident("self")
     subject = subject_of(checkpoint)
     subject.check(chosen)
@@ -346,7 +348,42 @@ def make(
     for number, setting in enumerate(allowed):
         if subject.total(setting) <= budget:
             return Plan(subject, budget, setting, allowed[:number], started)
-    raise ValueError(too_small(subject, budget, allowed, settings))
+    held = started.get("VmRSS", TORCH_LIBRARIES_BYTES)
+    exports = exports_of(checkpoint, subject, chosen)
+    raise ValueError(too_small(subject, budget, allowed, settings) + instead(exports, held, held + budget))
+
+
+def ways(checkpoint: Checkpoint | Source | Name, chosen: Chosen = LEFT_TO_THE_PLAN) -> Ways:
+    """Return the Ways to run a checkpoint on the CPU: with torch, and without it as an export, which is not made.
+
+    What Python and torch take is read from this process, so call it before anything large is loaded. Raises ValueError
+    as `make` does for a lever chosen by hand that is not possible.
+    """
+    libraries = resident("self").get("VmRSS", TORCH_LIBRARIES_BYTES)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = door.resolve(checkpoint)  # looked up only once
+    subject = subject_of(checkpoint)
+    subject.check(chosen)
+    precisions = [p for p in subject.precisions if p == subject.precision or in_integers(p)]
+    found = []
+    for precision, streamed in itertools.product([chosen.precision] if chosen.precision else precisions, (False, True)):
+        if chosen.offload in (None, streamed):
+            settings = settings_for(subject, subject.max_tokens, replace(chosen, precision=precision, offload=streamed))
+            if grows := tuple(subject.total(setting) for setting in settings):  # what is loaded cannot be streamed
+                found.append(Way(True, precision, streamed, precision != subject.precision, libraries, grows))
+    return Ways(subject.name, found + exports_of(checkpoint, subject, chosen), chosen.offload)
+
+
+def exports_of(checkpoint, subject, chosen):
+    """Return the Ways of exports of a checkpoint that have the levers chosen by hand."""
+    if "sliding" in (chosen.attention, subject.attention) or chosen.attention == "eager":
+        return []
+    if isinstance(checkpoint, Checkpoint):
+        tokenizer = checkpoint.tokenizer
+    else:
+        source = door.resolve(checkpoint)
+        tokenizer = door.read_tokenizer(source.folder, source.config)
+    return to_export(subject.name, subject.config, tokenizer, subject.precision, chosen.precision, chosen.offload)
 
 
 def subject_of(checkpoint):
@@ -382,6 +419,25 @@ def too_small(subject, budget, allowed, settings):
     if last != last_allowed:
         ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last})")
     return f"memory_budget {format_size(budget)} is too small for {subject.name!r}: {'; '.join(ways)}"
+
+
+def instead(exports, held, limit):
+    """Return the words of a refusal that name exports whose whole process fits where torch's does not, if any.
+
+    `held` is what this process held before the plan, `limit` what it may hold.
+    """
+    fitting = [way for way in exports if way.fits(limit)]
+    if not fitting:
+        return ""
+    sizes = " and ".join(
+        f"{rounded_up(min(way.whole(0) for way in fitting if way.precision == precision))} in {precision}"
+        f"{', which changes scores' * lossy}"
+        for precision, lossy in dict.fromkeys((way.precision, way.lossy) for way in fitting)
+    )
+    return (
+        f". This process held {rounded_up(held)} before that, with torch. Exported with zsc_utils.export or "
+        f"`zsc export`, the whole process takes from {sizes}: give the export's folder as the checkpoint"
+    )
 
 
 def realise(plan, checkpoint):

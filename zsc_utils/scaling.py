@@ -3,7 +3,8 @@
 The same call runs on a laptop and on a cluster. The input is cut into parts of at most `rows` rows. One worker reads,
 classifies and writes a part; its result file appears only when it is complete. A part without a result file is done
 again, so no row is lost or doubled if a process dies. Ray transfers the positions of parts, not texts or results, so
-memory does not grow with the input. Workers on one machine share memory-mapped fp32 weights in the page cache.
+memory does not grow with the input. Workers on one machine share memory-mapped fp32 weights in the page cache. With an
+export as the checkpoint, workers do not load torch, and share its weights in either precision.
 """
 
 import glob
@@ -16,13 +17,11 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from tqdm.auto import tqdm
 
-from zsc_utils import checkpoint as door
-from zsc_utils import memory
-from zsc_utils import plan as planning
 from zsc_utils._encodings import UTF_8
+from zsc_utils._exports import is_export, read_export
+from zsc_utils._process import proportional
 from zsc_utils._results import JsonLinesFile, ParquetFile, whole_file
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name, fill, whole_number
 from zsc_utils._types import Name, Precision, Size
@@ -85,9 +84,10 @@ def classify_dataset(
     continues with the parts that are not written yet.
 
     Each of the `workers` (default: one for each CPU of the cluster) has a classifier with its own `memory_budget`.
-    `checkpoint` and the levers are those of ZeroShotClassifier. A part has at most `rows` rows, which are done again if
-    a worker is killed; give more for many millions of rows. `address` is that of a Ray cluster whose machines all find
-    files and checkpoint at the same paths (default: a running Ray, or RAY_ADDRESS, or a local one for this call).
+    `checkpoint` and the levers are those of ZeroShotClassifier; with an export, workers run without torch. A part has
+    at most `rows` rows, which are done again if a worker is killed; give more for many millions of rows. `address` is
+    that of a Ray cluster whose machines all find files and checkpoint at the same paths (default: a running Ray, or
+    RAY_ADDRESS, or a local one for this call).
 
     Raises ValueError or TypeError before anything runs: for a missing file or column, invalid labels, a budget that is
     too small, or an `output` begun with other settings. Raises OSError if results cannot be written, as on a full disk,
@@ -101,12 +101,10 @@ def classify_dataset(
         if value not in allowed:
             raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
     checkpoint = checked(checkpoint or default_name(), fill(hypothesis_template, labels))
-    chosen = planning.make(
-        checkpoint, memory_budget, allow_lossy, None, planning.Chosen(precision, None, offload)
-    ).setting
+    precision = planned(checkpoint, memory_budget, allow_lossy, precision, offload)
     model = {"checkpoint": checkpoint, "memory_budget": memory_budget, "allow_lossy": allow_lossy, "offload": offload}
     work = {
-        "labels": labels, "precision": chosen.precision, "hypothesis_template": hypothesis_template,
+        "labels": labels, "precision": precision, "hypothesis_template": hypothesis_template,
         "multi_label": multi_label, "long_texts": long_texts, "text": text, "format": format,
     }  # fmt: skip
     files, output = files_of(source), Path(output).expanduser().resolve()
@@ -137,10 +135,30 @@ def checked(checkpoint, hypotheses):
     """A name that every process can load; raises if `checkpoint` is no name, or a label leaves no room for a text."""
     if not isinstance(checkpoint, str | os.PathLike):
         raise TypeError(f"checkpoint {checkpoint!r}: give the name of one, which every worker can load")
-    source = door.resolve(checkpoint)
-    check_room(PairTokenizer.of(door.read_tokenizer(source.folder, source.config)), hypotheses)
+    if is_export(checkpoint):
+        from zsc_utils.onnx_engine import read_tokenizer  # here: a worker loads only the libraries of its engine
+
+        tokenizer = read_tokenizer(read_export(checkpoint))
+    else:
+        from zsc_utils import checkpoint as door
+
+        source = door.resolve(checkpoint)
+        tokenizer = PairTokenizer.of(door.read_tokenizer(source.folder, source.config))
+    check_room(tokenizer, hypotheses)
     path = Path(checkpoint).expanduser()
     return str(path.resolve()) if checkpoint not in ("mini", "base-shape") and path.is_dir() else str(checkpoint)
+
+
+def planned(checkpoint, memory_budget, allow_lossy, precision, offload):
+    """The precision that a worker's plan chooses; raises if no plan fits, or a lever is not possible."""
+    if is_export(checkpoint):
+        from zsc_utils import onnx_plan
+
+        return onnx_plan.make(read_export(checkpoint), memory_budget, precision, offload).setting.precision
+    from zsc_utils import plan as planning
+
+    chosen = planning.Chosen(precision, None, offload)
+    return planning.make(checkpoint, memory_budget, allow_lossy, None, chosen).setting.precision
 
 
 # ------------------------------------------------------------------------------------------------------------ the files
@@ -252,9 +270,9 @@ class Worker:
     """A classifier in its own process, which reads, classifies and writes parts."""
 
     def __init__(self, model, work, threads):
-        torch.set_num_threads(threads)
         self.work, self.output = work, Path(work["output"])
-        self.classify = ZeroShotClassifier(**model, precision=work["precision"])
+        with in_threads(threads, model["checkpoint"]):
+            self.classify = ZeroShotClassifier(**model, precision=work["precision"])
 
     def __call__(self, part):
         """Process a part; returns a report as a row for Ray, in which "error" holds an OSError's message."""
@@ -269,7 +287,7 @@ class Worker:
                 report["warning"] = str(caught[0].message) if caught else ""
             except OSError as error:
                 report |= {"rows": 0, "error": f"rows {part.row + 1:,} and on of {part.file}: {error}"}
-        return report | {"growth": self.classify.plan.measured, "proportional": memory.proportional("self")}
+        return report | {"growth": self.classify.plan.measured, "proportional": proportional("self")}
 
     def write(self, part):
         """Write a part's results and bad rows. The result file is renamed last, because it marks the part as done."""
@@ -298,6 +316,24 @@ class Worker:
             yield answer
         if count != part.count:
             raise OSError(f"it had {part.count} rows here and has {count} now: it was changed")
+
+
+@contextmanager
+def in_threads(threads, checkpoint):
+    """Inside this context, a classifier that is made gets that many threads. torch keeps them for the whole process."""
+    if not is_export(checkpoint):
+        import torch
+
+        torch.set_num_threads(threads)
+        yield
+        return
+    name = "OMP_NUM_THREADS"
+    before, os.environ[name] = os.environ.get(name), str(threads)
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        os.environ |= {} if before is None else {name: before}
 
 
 FORMAT = {"jsonl": JsonLinesFile, "parquet": ParquetFile}

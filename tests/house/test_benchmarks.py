@@ -24,6 +24,7 @@ from zsc_utils import plots
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 METHOD = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+MEASURED = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
 SECTIONS = ("agreement", "batching", "containers", "distil", "engines", "offloading")
 OLDER = "peers"  # a section of records that no benchmark makes any more
 LEDGER = "avx512-vnni-bf16"  # the kind of machine that claims were decided on
@@ -647,35 +648,53 @@ def test_no_record_lies_beside_the_scripts():
     assert {file.name for file in (ROOT / "benchmarks").glob("*.json")} == set()
 
 
-def test_the_readme_is_what_report_would_write():
-    assert report.filled(README) == README, "run: python benchmarks/report.py"
+def test_the_pages_are_what_report_would_write():
+    assert report.filled(MEASURED) == MEASURED, "run: python benchmarks/report.py"
+    assert report.filled_front(README) == README, "run: python benchmarks/report.py"
+    assert report.filled_method(METHOD) == METHOD, "run: python benchmarks/report.py"
 
 
-def test_the_readme_shows_every_kind_with_its_processor(tmp_path, at):
+def test_the_summary_is_of_the_way_with_the_smallest_container(tmp_path):
+    base = {"whole": 800e6, "seconds": 30.0, "containers": {"512": {"seconds": 40.0}, "384": "killed"}}
+    small = {"whole": 140e6, "seconds": 10.0, "containers": {"512": {"seconds": 11.0}, "128": {"seconds": 12.0}}}
+    fast = {"whole": 240e6, "seconds": 5.0, "containers": {"512": {"seconds": 6.0}, "128": "killed"}}
+    made = {
+        "processor": "Some One",
+        "kind": "avx2",
+        "texts": 24,
+        "ways": {"transformers pipeline": base, "ours": fast, "ours, small": small},
+    }
+    (tmp_path / "avx2.json").write_text(json.dumps({"containers": made}), encoding="utf-8")
+    assert report.summary(tmp_path).splitlines() == [
+        "| the pipeline of transformers → ours | Some One: avx2 |", "|---|---|",
+        "| whole process | 800 MB → **140 MB** |", "| smallest container | 512 MB → **128 MB** |",
+        "| speed without a limit | 1 → **3.0** |", "",
+        "Ours is the way with the smallest container: *ours, small* on avx2.",
+    ]  # fmt: skip
+
+
+def test_the_tables_show_every_kind_with_its_processor(tmp_path, at):
     offloading = machine.records("offloading")[LEDGER]
     own = ("date", "processor", "kind", "instructions", "threads", "torch", "transformers")
     for name, flags in (("First One", AVX2), ("Second One", AMX)):
         at(x86(flags, name))
         for section, made in (("containers", RECORD), ("offloading", offloading)):
             machine.record(section, {key: value for key, value in made.items() if key not in own}, tmp_path)
-    written, method = report.filled(README, tmp_path), report.filled_method(METHOD, tmp_path)
+    written, method = report.filled(MEASURED, tmp_path), report.filled_method(METHOD, tmp_path)
     assert report.filled(written, tmp_path) == written and report.filled_method(method, tmp_path) == method
     for kind, name in (("avx2", "First One"), ("amx", "Second One")):
         assert written.count(f"| {name}: {kind} |") == 2 and method.count(f"| {name}: {kind} |") == 1
-        assert written.count(f"(benchmarks/records/{kind}.json): {name}, ") == 2
-        assert f"{name}: this project and its peers](benchmarks/figures/{kind}-containers.svg)" in written
+        assert written.count(f"(../benchmarks/records/{kind}.json): {name}, ") == 2
+        assert f"{name}: this project and its peers](../benchmarks/figures/{kind}-containers.svg)" in written
     assert "| smallest container, speed there | amx | avx2 |" in written
     assert LEDGER not in written.split("<!-- records: containers -->")[1].split("<!-- end -->")[0]
-
-
-def test_the_page_on_method_is_what_report_would_write():
-    assert report.filled_method(METHOD) == METHOD, "run: python benchmarks/report.py"
+    assert "-containers.svg)" in report.picture(tmp_path)
 
 
 @pytest.mark.parametrize("damage", [("<!-- records: containers -->", ""), ("<!-- end -->", "")])
-def test_a_readme_without_a_place_for_a_table_is_refused(damage):
-    with pytest.raises(ValueError, match="README has no place, or several, between <!-- records: "):
-        report.filled(README.replace(*damage, 1))
+def test_a_page_without_a_place_for_a_table_is_refused(damage):
+    with pytest.raises(ValueError, match="no place, or several, between <!-- records: "):
+        report.filled(MEASURED.replace(*damage, 1))
 
 
 def test_a_quick_record_says_what_it_asked():

@@ -35,8 +35,8 @@ FLOORS = [
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
     ["_drawn_layer", "_drawn_process", "_drawn_timeline"],
-    ["_labelled", "_results", "memory", "onnx_engine"],
-    ["_int8"],
+    ["_labelled", "_results", "_ways", "memory", "onnx_engine"],
+    ["_evaluation_table", "_int8"],
     ["formats"],
     ["checkpoint"],
     ["_dispatch", "inference", "distillation"],
@@ -50,8 +50,9 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SIDE = {"samples", "claims", "drawings", "exercises"}  # for notebooks and tests: no other room imports them
 WITHOUT_TORCH = (
-    "_checkpoint_commands _container _encodings _exports _groups _process _results _text _types _sizes batching "
-    "classifier exercises exercises.lesson_02 exercises.lesson_05 onnx_engine onnx_graphs onnx_plan records "
+    "_checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process _results _sizes "
+    "_text _types _ways batching classifier evaluation exercises exercises.lesson_02 exercises.lesson_05 onnx_engine "
+    "onnx_graphs onnx_plan records scaling "
     "__main__".split()
 )
 

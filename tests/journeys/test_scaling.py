@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from oracle import ORACLE
 from pyarrow import parquet
 
 import zsc_utils as zsc
-from zsc_utils import _process, checkpoint, memory, scaling
+from zsc_utils import _process, checkpoint, memory, onnx_plan, scaling
 from zsc_utils.records import Part
 from zsc_utils.scaling import classify_dataset
 
@@ -310,6 +311,51 @@ def test_another_budget_goes_on_where_scores_stay_the_same(run, tmp_path):
     assert run(source, tmp_path / "out", memory_budget="300MB").before == 3
 
 
+# ------------------------------------------------------------------------------------------------------------- exports
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return zsc.export(ORACLE, tmp_path_factory.mktemp("exports") / "int8", "int8")
+
+
+def test_an_export_is_a_checkpoint_and_its_precision_a_setting(run, tmp_path, export, monkeypatch):
+    source, threads = as_jsonl(tmp_path / "in.jsonl", texts(50)), []
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+
+    def watched(*arguments):
+        for report in alone(*arguments):
+            threads.append(onnx_plan.threads())
+            assert report["growth"] is not None and report["proportional"] > 0
+            yield report
+
+    done = run(source, tmp_path / "out", checkpoint=export, through=watched)
+    wanted = zsc.ZeroShotClassifier(export)(texts(50), LABELS)
+    same(results(done), [{"position": n, "id": n, **result} for n, result in enumerate(wanted)])
+    assert set(threads) == {7}  # as it was before the worker
+    assert run(source, tmp_path / "out", checkpoint=export, precision="int8", memory_budget="80MB").before == 50
+    with pytest.raises(ValueError, match="precision was 'int8'"):
+        run(source, tmp_path / "out")
+
+
+def test_a_worker_of_an_export_has_the_threads_that_it_is_given(export, tmp_path):
+    work = {"output": str(tmp_path), "precision": "int8"}
+    for threads in (1, 3):
+        worker = scaling.Worker({"checkpoint": str(export)}, work, threads)
+        assert worker.classify.plan.setting.threads == threads
+
+
+@pytest.mark.parametrize("wrong, message", [
+    ({"precision": "fp32"}, "was exported in int8; export it anew"),
+    ({"memory_budget": "1MB"}, "smallest that works is"), ({"labels": ["长" * 600]}, "leaves no room"),
+])  # fmt: skip
+def test_what_an_export_cannot_do_is_refused_before_ray_starts(run, tmp_path, export, wrong, message):
+    source = as_jsonl(tmp_path / "in.jsonl", texts(3))
+    with pytest.raises(ValueError, match=message):
+        run(source, tmp_path / "out", through=lambda *_: pytest.fail("it began"), checkpoint=export, **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 # --------------------------------------------------------------------------------------------------------- at the door
 
 
@@ -500,6 +546,28 @@ def test_a_full_disk_is_told_and_the_next_call_goes_on(begun, run):
     assert not list((full.output / scaling.HIDDEN).glob("*.tmp"))
     assert done.before == 50 * there and done.good == 1_500
     assert [row["sequence"] for row in results(done)] == texts(1_500)
+
+
+def test_workers_of_an_export_run_without_torch(run, machines, export, tmp_path):
+    """Through Ray, in real workers; each maps no library of torch, and is smaller than torch alone."""
+    source, seen = as_jsonl(tmp_path / "in.jsonl", texts(200)), []
+
+    def watch():
+        for process in workers():
+            with suppress(psutil.Error):
+                maps = " ".join(each.path for each in process.memory_maps())
+                if "onnxruntime" in maps:
+                    seen.append(("libtorch" in maps, process.memory_info().rss))
+        return seen
+
+    thread, found = in_thread(lambda: run(source, tmp_path / "out", through=None, checkpoint=export))
+    when(lambda: watch() or not thread.is_alive())
+    thread.join()
+    (done,) = found
+    assert seen and done.good == 200 and done.bad == 0
+    assert not any(torch for torch, _ in seen)
+    print(f"workers hold at most {max(size for _, size in seen) / 1e6:.0f} MB, {done.workers}")
+    assert all(worker["growth"] > 0 for worker in done.workers.values())
 
 
 def test_an_address_is_not_passed_over_where_ray_runs_already(run, machines, tmp_path):

@@ -5,8 +5,11 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import statistics
+import subprocess
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -16,6 +19,7 @@ from matplotlib.figure import Figure
 
 import zsc_utils as zsc
 from zsc_utils import __main__ as command
+from zsc_utils import _evaluation_table as printed
 from zsc_utils import evaluation, plots, quantization, samples
 from zsc_utils._process import ChildError
 from zsc_utils.evaluation import BadRow, Confusion, LabelScores, Report, Run, Threshold, evaluate
@@ -348,6 +352,79 @@ def test_each_way_is_measured_in_a_process_of_its_own(compared):
     assert compared.report("int8 streamed").growth < compared.report("fp32").growth
 
 
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    return zsc.export("mini", tmp_path_factory.mktemp("exports") / "mini-int8", "int8")
+
+
+def test_exports_are_ways_beside_precisions(compared, headlines, export):
+    ways = ["int8", str(export), f"{export} streamed"]
+    found = evaluate(headlines, text="内容", label="类别", compare=ways)
+    assert list(found.reports) == ways and found.checkpoint == "mini"
+    torch, lean, streamed = found.reports.values()
+    assert torch.said == compared.report("int8").said
+    assert lean.agreement == quantization.agreement(torch.results, lean.results, torch.truth)
+    assert 0 < lean.agreement.largest_difference < 0.1  # other products than torch's
+    assert streamed.results == lean.results
+    if evaluation.measurable():
+        assert 0 < streamed.growth < lean.growth
+
+
+def test_an_export_is_evaluated_as_the_checkpoint(headlines, export, monkeypatch):
+    monkeypatch.setattr(evaluation, "process_peak", None)  # its child would have torch
+    found = evaluate(headlines, text="内容", label="类别", checkpoint=export)
+    assert found.checkpoint == str(export) and list(found.reports) == ["int8"]
+    wanted = zsc.ZeroShotClassifier(export)([record["内容"] for record in headlines], list(found.labels))
+    assert found.report().results == wanted
+    assert re.search(r"^Python and its libraries: about \d+ MB for an export, else about \d+ MB", str(found), re.M)
+
+
+IN_CHILD = """
+import sys
+from zsc_utils.evaluation import measured
+(results, told), seconds, growth = measured(sys.argv[1], "int8", ["央行下调利率"], ["财经", "体育"], "{}", False)
+assert results[0]["labels"] and not told and seconds > 0 and growth > 0
+assert "onnxruntime" in sys.modules and not {"torch", "transformers"} & sys.modules.keys()
+"""
+
+
+def test_the_child_of_an_export_does_not_load_torch(export, monkeypatch):
+    if not evaluation.measurable():
+        pytest.skip("no figures in /proc")
+    done = subprocess.run([sys.executable, "-c", IN_CHILD, export], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(evaluation, "measured", os.getpid)  # what is called runs elsewhere
+    assert evaluation.in_lean_process() != os.getpid()
+
+
+def test_a_child_without_torch_that_is_killed_is_named_by_its_way(export, monkeypatch):
+    lean = evaluation.in_lean_process
+    monkeypatch.setattr(evaluation, "measurable", lambda: True)
+    monkeypatch.setattr(evaluation, "measured", os.abort)
+    monkeypatch.setattr(evaluation, "in_lean_process", lambda *_: lean())
+    with pytest.raises(ChildError, match="int8: the child process was ended"):
+        evaluation.run(str(export), "int8", ["央行"], list(LABELS), "{}", False)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"compare": "fp32"}, r"compare 'fp32': '.*' was exported in int8, and runs in nothing else; export .* in fp32"),
+    ({"compare": "int8,bf16 streamed"}, "compare 'bf16 streamed': .* was exported in int8"),
+    ({"compare": "none/such"}, "compare 'none/such': there are .*, and folders written by zsc_utils.export"),
+    ({"labels": ["财经" * 600, "体育"]}, "leaves no room for a text"),
+])  # fmt: skip
+def test_what_an_export_cannot_do_is_refused_before_work(export, monkeypatch, options, message):
+    monkeypatch.setattr(evaluation, "run", None)
+    with pytest.raises(ValueError, match=message):
+        evaluate(RECORDS, checkpoint=export, **options)
+
+
+def test_the_precision_of_a_checkpoint_is_its_own_unless_named(oracle, tmp_path, answers):
+    folder = quantization.save(quantization.quantize(oracle, "bf16"), tmp_path / "bf16")
+    answers({record["text"]: record["label"] for record in RECORDS})
+    assert list(evaluate(RECORDS, checkpoint=folder).reports) == ["bf16"]
+    assert list(evaluate(RECORDS).reports) == ["fp32"]
+
+
 def test_without_proc_the_work_is_done_here_and_memory_is_not_measured(monkeypatch, compared, headlines):
     monkeypatch.setattr(evaluation, "measurable", lambda: False)
     monkeypatch.setattr(evaluation, "process_peak", None)
@@ -402,7 +479,7 @@ def test_the_table_says_what_was_found(answers):
     assert lines[-1].startswith("int8: no threshold") or "0.8000" in lines[-1]
     table = lines[lines.index("int8, each label") + 1 :][:4]
     assert table[1].split() == ["财经", "-", "0.000", "0.000", "1"]
-    assert len({evaluation.width(line) for line in table}) == 1
+    assert len({printed.width(line) for line in table}) == 1
 
 
 def test_the_threshold_is_told_and_examples_cannot_command_a_terminal(answers):
@@ -410,8 +487,8 @@ def test_the_threshold_is_told_and_examples_cannot_command_a_terminal(answers):
     assert '95% of the answers are right if a best score under 0.4000 means "none of these"; 75% of' in str(
         zsc.Evaluation("mini", LABELS, 4, (), {"fp32": found})
     )
-    assert evaluation.shortened("a\x1b[31mb\n c") == "a[31mb c"
-    assert evaluation.shortened("字" * 41) == "字" * 39 + "…" and evaluation.shortened("字" * 40) == "字" * 40
+    assert printed.shortened("a\x1b[31mb\n c") == "a[31mb c"
+    assert printed.shortened("字" * 41) == "字" * 39 + "…" and printed.shortened("字" * 40) == "字" * 40
 
 
 def test_many_bad_rows_are_counted_and_all_are_kept(answers):
@@ -438,7 +515,7 @@ def test_the_command_prints_the_table_and_draws_the_chart(run, headlines, compar
     assert (status, err) == (0, "")
     assert out.startswith("mini: 20 texts, ") and "\nint8 streamed " in out
     accuracy, ends = compared.report().accuracy, compared.report().accuracy_interval
-    assert evaluation.interval(accuracy, ends) in out
+    assert printed.interval(accuracy, ends) in out
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
