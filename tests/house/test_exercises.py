@@ -15,7 +15,7 @@ import pytest
 from zsc_utils import exercises
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = {file.stem[:2]: file for file in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+NOTEBOOKS = {file.stem.split("_")[0]: file for file in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 EXERCISES = exercises.all_exercises()
 CHECK_CALL = re.compile(r"^check\(.*\)\s*$", re.MULTILINE)
 
