@@ -1,9 +1,10 @@
-"""What lesson 04 asks: attention, its matrix and its shortcuts."""
+"""What lessons 04 and 04b ask: attention, its matrix and its shortcuts; long texts, chunks and fewer layers."""
 
 from typing import Any
 
 import numpy as np
 
+from zsc_utils.batching import windows
 from zsc_utils.exercises import Guess, Wrong, exercise
 from zsc_utils.exercises._numbers import compare
 
@@ -13,6 +14,9 @@ GUESSES: list[Guess] = [
     Guess("half-with-sdpa", "tokens", "length from which on SDPA halves the peak", 256),
     Guess("sliding-of-eager", "percent", "attention's bytes with a window against eager, at 4,096 tokens", 50),
     Guess("sliding-of-sdpa", "percent", "attention's bytes with a window against SDPA, at 4,096 tokens", 50),
+    Guess("windows-right", "percent", "right answers for texts of 200 characters, read in windows of 40 tokens", 50),
+    Guess("chunks-of-eager", "percent", "activations with SDPA and chunks against eager, 32 texts of 512 tokens", 50),
+    Guess("half-the-layers", "percent", "right answers with 6 of 12 layers and nothing taught", 50),
     Guess("checkpointing-training", "percent", "memory that checkpointing saves in a training step", 30),
     Guess("checkpointing-inference", "percent", "memory that checkpointing saves in inference", 30),
 ]
@@ -142,3 +146,113 @@ def matrix_bytes(attempt: Any) -> str:
             8 * numbers: "That is two matrices, before and after scaling. Wanted is one.",
         })  # fmt: skip
     return "Batch x heads x length x length numbers of four bytes: twice the length, four times the bytes."
+
+
+# -------------------------------------------------------------------------------------------------------- lesson 04b
+
+
+@exercise(
+    "text-windows",
+    "Write text_windows(count, room, overlap): a list of (start, stop) of windows of `room` tokens. Each shares "
+    "`overlap` tokens with the one before; the last is moved back so that it is full.",
+)
+def text_windows(attempt: Any) -> str:
+    for count, room, overlap in ((100, 40, 10), (101, 40, 10), (30, 40, 10), (95, 20, 0)):
+        right = [(part[0], part[-1] + 1) for part in windows(range(count), room, overlap)]
+        call = f"text_windows({count}, {room}, {overlap})"
+        got = attempt(count, room, overlap)
+        pairs = as_pairs(got)
+        if pairs is None:
+            raise Wrong(f"{call} is no list of pairs (start, stop).")
+        if pairs != right:
+            raise Wrong(f"{call}: {window_mistake(pairs, right, room, overlap)}")
+    return "Each token is in a window, each window is full, and neighbours share what you asked for."
+
+
+def as_pairs(got):
+    """A list of pairs of ints, or None."""
+    if not isinstance(got, list | tuple):
+        return None
+    pairs = [tuple(pair) if isinstance(pair, list | tuple) else () for pair in got]
+    whole = all(len(pair) == 2 and all(isinstance(end, int | np.integer) for end in pair) for pair in pairs)
+    return [(int(start), int(stop)) for start, stop in pairs] if whole and pairs else None
+
+
+def window_mistake(pairs, right, room, overlap):
+    """What is wrong with the windows of a text, as a sentence."""
+    count, step = right[-1][1], room - overlap
+    starts = [start for start, _ in pairs]
+    if max(stop for _, stop in pairs) > count or min(starts) < 0:
+        return f"a window ends at {max(stop for _, stop in pairs)}; the text has {count} tokens."
+    missing = sorted(set(range(count)) - {token for pair in pairs for token in range(*pair)})
+    if missing:
+        return f"token {missing[0]} is in no window. The last window ends with the text."
+    short = [pair for pair in pairs if pair[1] - pair[0] < min(room, count)]
+    if short:
+        return f"the window {short[0]} is not full. Move the last one back, to start at {max(0, count - room)}."
+    if len(pairs) > len(right):
+        if any(second - first < step for first, second in zip(starts, starts[1:-1])):
+            return f"windows start every {starts[1] - starts[0]} tokens. The step is room - overlap, {step}."
+        return f"{len(pairs)} windows, where {len(right)} are enough: the last two end at the same token."
+    return (
+        f"the second window starts at {starts[1:2] or starts[:1]}; with the overlap it starts at {right[1:2] or right}."
+    )
+
+
+@exercise(
+    "kept-layers",
+    "Write kept_layers(count, keep): the numbers of the layers to keep, rising, from 0 to count - 1, at distances as "
+    "even as possible.",
+)
+def kept_layers(attempt: Any) -> str:
+    for count, keep in ((12, 6), (12, 2), (24, 7), (12, 12)):
+        call = f"kept_layers({count}, {keep})"
+        got = attempt(count, keep)
+        if not isinstance(got, list | tuple | np.ndarray) or any(isinstance(one, bool | str) for one in got):
+            raise Wrong(f"{call} returns {type(got).__name__}, not a list of numbers.")
+        if not all(isinstance(one, int | np.integer) for one in got):
+            raise Wrong(f"{call}: a layer's number is an integer. Round it.")
+        problem = layer_mistake([int(one) for one in got], count, keep)
+        if problem:
+            raise Wrong(f"{call}: {problem}")
+    return "The first and the last layer stay, and no gap is more than one layer wider than another."
+
+
+def layer_mistake(kept, count, keep):
+    """What is wrong with the numbers of kept layers, as a sentence, or ""."""
+    if len(kept) != keep:
+        return f"{len(kept)} layers are kept, not {keep}."
+    if kept != sorted(set(kept)):
+        return "the numbers do not rise, or one stands twice."
+    gaps = {after - before for before, after in zip(kept, kept[1:])}
+    if kept[0] != 0:
+        return f"the first kept layer is {kept[0]}. Layer 0 is the one that knows the embeddings."
+    if kept[-1] != count - 1:
+        if gaps == {1}:
+            return f"these are the first {keep} layers. The last one, {count - 1}, prepares what the classifier reads."
+        return f"the last kept layer is {kept[-1]}, not {count - 1}. There are {keep - 1} gaps, not {keep}."
+    if max(gaps) - min(gaps) > 1:
+        return f"one gap is {min(gaps)} and another {max(gaps)}. Make them as even as possible."
+    return ""
+
+
+@exercise(
+    "chunk-bytes",
+    "Write chunk_bytes(tokens, hidden, wide, chunk): the fp32 bytes of a feed-forward network in chunks. For all "
+    "tokens: the layer's input and attention's output. For one chunk: the wide tensor before and after GELU.",
+)
+def chunk_bytes(attempt: Any) -> str:
+    for tokens, hidden, wide, chunk in ((512, 768, 3072, 64), (100, 768, 3072, 512)):
+        all_tokens, some = tokens * hidden, min(chunk, tokens) * wide
+        got, call = attempt(tokens, hidden, wide, chunk), f"chunk_bytes{tokens, hidden, wide, chunk}"
+        compare(got, 8 * (all_tokens + some), call, {
+            8 * (all_tokens + tokens * wide): "That is without chunks: only `chunk` tokens are wide at the same time.",
+            8 * (all_tokens + chunk * wide): "The chunk has more tokens than the text. Then all tokens are one chunk.",
+            8 * all_tokens + 4 * some: "The wide tensor exists twice: before GELU and after it.",
+            4 * all_tokens + 8 * some: "Two tensors exist for all tokens: the layer's input and attention's output.",
+            8 * some: "The hidden states of all tokens are missing: they exist as long as the chunks need them.",
+            2 * (all_tokens + some): "That is how many numbers there are. In fp32 each takes 4 bytes.",
+        })  # fmt: skip
+    return (
+        "Hidden states for all tokens, the wide tensor for one chunk: the peak no longer has 4 x hidden for each token."
+    )
