@@ -120,7 +120,7 @@ def judge(printed: str, measured: float, promise: str = "equal") -> str:
     ('qualified', 'confirmed', 'refuted')
     """
     low, high = (Decimal(part) for part in (printed.split("-") * 2)[:2])
-    half = Decimal(1).scaleb(low.as_tuple().exponent) / 2
+    half = Decimal(1).scaleb(int(low.as_tuple().exponent)) / 2
     below, above = promise != "at most", promise != "at least"  # on which sides a number can be wrong
     for verdict, floor, ceiling in (
         ("confirmed", low - half, high + half),

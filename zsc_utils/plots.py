@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
@@ -107,7 +108,7 @@ def place(one: dict, record: dict) -> tuple[float, float]:
     return one["total"] / 1e6, one["texts_per_second"]
 
 
-def bars(one: dict, record: dict) -> dict[str, list]:
+def bars(one: dict, record: dict) -> dict[str, Any]:
     """The error bars of a way, from the least and the most of its turns; none for one turn."""
     if one.get("turns", 1) == 1:
         return {}
@@ -130,7 +131,8 @@ def markers(names: Iterable[str]) -> dict[str, str]:
 
 def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
     """Write each point's name beside it, where it covers no other name and no point; far ones have a line to it."""
-    axes.figure.draw_without_rendering()  # the scale of the axes is settled now
+    if figure := axes.get_figure(root=True):
+        figure.draw_without_rendering()  # the scale of the axes is settled now
     pixels = {name: axes.transData.transform(point) for name, point in points.items()}
     unit = axes.figure.dpi / 72  # pixels a point
     taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in pixels.values()]

@@ -53,7 +53,7 @@ def test_every_claim_is_decided_by_one_cell_which_checks_its_verdict():
 
 # cells that say what the verdicts mean, where readers bet, and an exercise on the rule
 RULES = [
-    "what-the-curve-hides", "ledger-bets", "verdicts-explained", "draw-score",
+    "what-the-curve-hides", "ledger-bets", "verdicts-explained", "the-table-again", "draw-score",
     "exercise-verdict", "try-verdict", "solution-verdict",
 ]  # fmt: skip
 
