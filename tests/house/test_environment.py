@@ -50,7 +50,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # for notebooks and tests: no other room imports them
-SIDE = {"samples", "claims", "drawings", "exercises", "_charts_01"}
+SIDE = {"samples", "claims", "drawings", "exercises", "_charts_01", "_charts_07"}
 WITHOUT_TORCH = (
     "_agreement _checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process "
     "_results _sizes _text _types _ways batching classifier evaluation exercises exercises.lesson_02 "
