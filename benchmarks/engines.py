@@ -56,7 +56,7 @@ def engines(folder):
             "fp32": torch_engine(base.model),
             "int8, ours": torch_engine(quantization.quantize(base, "int8").model),
         }
-        if "lowered_from" not in machine.described():  # FBGEMM and ONNX Runtime take no notice of what lowers the others
+        if "lowered_from" not in machine.described():  # these two take no notice of what lowers the others
             made["int8, quantize_dynamic"] = torch_engine(dynamic)
             eager = zsc.load("base-shape", attention="eager").model
             made["int8, ONNX Runtime"] = onnx_engine(eager, folder)

@@ -48,7 +48,7 @@ def sharing(held: Mapping[str, Mapping[str, int]]) -> None:
     """Show the proportional bytes of all workers, for each way of {way: {"all", "weights", "own"}}, in their kinds."""
     _, axes = pyplot.subplots(figsize=(7, 2.4))
     ways, left = list(held), [0.0] * len(held)
-    sizes = {way: one | {"rest": one["all"] - one["weights"] - one["own"]} for way, one in held.items()}
+    sizes = {way: {**one, "rest": one["all"] - one["weights"] - one["own"]} for way, one in held.items()}
     for kind, (words, colour) in KINDS.items():
         widths = [sizes[way][kind] / 1e6 for way in ways]
         axes.barh(ways, widths, left=left, color=colour, label=words)

@@ -599,7 +599,7 @@ def test_the_frontier_is_of_whole_processes_with_a_name_at_each_point(axes):
 
 def test_names_in_the_frontier_cover_no_other(axes):
     names = list(contenders.WAYS)
-    ways = {name: way(8.0 + 0.05 * (i % 7), 3e8 + 9e6 * (i % 5)) for i, name in enumerate(names)}
+    ways = {name: way(RECORD["texts"] / (1 + 0.4 * i), 1e8 + 2.5e8 * (i % 3)) for i, name in enumerate(names)}
     plots.frontier(axes, RECORD | {"ways": ways})
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line to its point
     assert len(boxes) == len(names)
@@ -728,7 +728,7 @@ def test_notebooks_read_every_record(monkeypatch):
             if cell.cell_type == "code" and "def recorded(section)" in cell.source:
                 start = cell.source.index("def recorded(section)")
                 read[file.stem[:2]] = cell.source[start:].split("\n\n")[0]
-    assert list(read) == ["02", "03", "04", "06", "07", "08"] and len(set(read.values())) == 1
+    assert list(read) == ["02", "03", "04", "06", "08"] and len(set(read.values())) == 1
     names = {"json": json, "Path": Path}
     exec(read["02"], names)
     for section in (*SECTIONS, OLDER):

@@ -19,7 +19,6 @@ import minutes
 import nbformat
 import pytest
 import site_pages
-import test_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from zsc_utils import claims
@@ -28,14 +27,10 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# lessons that are written for this; the others are passed over by name, not in silence
-SECOND_EDITION = getattr(test_notebooks, "SECOND_EDITION", ())
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABh6FO1AAAAABJRU5ErkJggg=="
 
 
-def of_the_second_edition(file):
-    if not file.stem.startswith(tuple(SECOND_EDITION)):
-        pytest.skip(f"{file.stem} is not in SECOND_EDITION of test_notebooks.py: nothing was counted")
+def read(file):
     return nbformat.read(file, as_version=4)
 
 
@@ -144,18 +139,14 @@ def test_the_readme_is_a_page_and_a_half():
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_the_opening_states_the_minutes_that_are_counted(file):
-    notebook = of_the_second_edition(file)
+    notebook = read(file)
     assert minutes.stated(notebook) == minutes.minutes(notebook), "run: make save"
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_the_opening_asks_a_question(file):
-    of_the_second_edition(file)
+    read(file)
     assert lesson_map.lesson(file).question.endswith("?"), "a line **Question** ...?, or a title that ends in one"
-
-
-def test_the_second_edition_names_lessons_that_there_are():
-    assert [name for name in SECOND_EDITION if not any(file.stem.startswith(name) for file in NOTEBOOKS)] == []
 
 
 def test_the_map_in_the_readme_is_current():
@@ -165,7 +156,7 @@ def test_the_map_in_the_readme_is_current():
 
 
 def test_the_map_in_notebook_00_is_current():
-    cell = lesson_map.map_cell(of_the_second_edition(NOTEBOOKS[0]))
+    cell = lesson_map.map_cell(read(NOTEBOOKS[0]))
     found = lesson_map.lessons(ROOT / "notebooks")
     assert lesson_map.put(cell.source, "lessons", lesson_map.table(found)) == cell.source, "run: make save"
 
