@@ -118,7 +118,7 @@ def _lessons():
 def all_exercises() -> dict[str, Exercise]:
     """Return the exercises of all lessons, {name: Exercise}, in the lessons' order."""
     _lessons()
-    return dict(_exercises)
+    return dict(sorted(_exercises.items(), key=lambda item: item[1].lesson))
 
 
 def all_guesses() -> dict[str, Guess]:
