@@ -598,9 +598,10 @@ def test_the_frontier_is_of_whole_processes_with_a_name_at_each_point(axes):
 
 
 def test_names_in_the_frontier_cover_no_other(axes):
-    names = list(contenders.WAYS)[:12]  # more would not fit beside each other
+    names = list(contenders.WAYS)
     ways = {name: way(RECORD["texts"] / (1 + 0.4 * i), 1e8 + 2.5e8 * (i % 3)) for i, name in enumerate(names)}
     plots.frontier(axes, RECORD | {"ways": ways})
+    axes.figure.canvas.draw()
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the line to its point
     assert len(boxes) == len(names)
     assert not [1 for i, one in enumerate(boxes) for other in boxes[:i] if one.overlaps(other)]
