@@ -1,7 +1,7 @@
 # make run    the whole collection: executed, the ledger printed, pages written to build/site/
 # make test   the tests, and every notebook as a test
 # make lab    JupyterLab on the notebooks
-# make bench  all benchmarks, into benchmarks/records/ and README.md (over an hour; make bench QUICK=1: 20 to 30 minutes)
+# make bench  all benchmarks, into benchmarks/records/ and docs/ (over two hours; make bench QUICK=1: less than one)
 # make save   execute the notebooks; keep their outputs, minutes and the map of lessons (for authors)
 # make workshop MINUTES=90   notebooks, agenda and wheels of a workshop of 45, 90 or 180 minutes, into build/workshop/
 
