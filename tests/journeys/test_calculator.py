@@ -145,6 +145,14 @@ def with_torch(form, patch):
     return of_plans(form, settings, subject.total, lambda: planning.make("drawn", form["budget"], lossy, most, chosen))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_word_of_exports():
+    """A refused plan would read the tokenizer of the folder, to name an export that fits; the folder is made up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "exports_of", lambda *_: [])
+        yield
+
+
 class Folder:
     """A folder that holds one file, as far as a plan asks."""
 
