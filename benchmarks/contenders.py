@@ -83,7 +83,7 @@ def by_prepared_quantized(folder, batch_size=8):
         if isinstance(module, torch.nn.Linear):
             parent, _, own = name.rpartition(".")
             setattr(model.get_submodule(parent), own, Linear(module.in_features, module.out_features))
-    model.load_state_dict(torch.load(folder / "quantized.pt", mmap=True, weights_only=False), assign=True)
+    model.load_state_dict(torch.load(folder / "quantized.pt", mmap=True, weights_only=True), assign=True)
     positions = torch.arange(model.config.max_position_embeddings)[None]
     embeddings = model.bert.embeddings  # its buffers are not stored
     embeddings.position_ids, embeddings.token_type_ids = positions, torch.zeros_like(positions)
@@ -327,7 +327,7 @@ WAYS = {
         by_us, {"memory_budget": "55MB", "precision": "int8"}, lossy=True,
         on_mini={"precision": "int8", "offload": True}, beforehand="our int8 file",
     ),
-    "ours without torch, fp32": Way(
+    "ours without torch, fp32 streamed": Way(
         by_export, {"precision": "fp32", "offload": True, "max_tokens": 512}, lowered=False, beforehand=EXPORT
     ),
     "ours without torch, int8": Way(by_export, {"precision": "int8"}, lossy=True, lowered=False, beforehand=EXPORT),

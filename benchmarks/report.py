@@ -27,7 +27,8 @@ def made_on(record: dict) -> str:
     names = [name for name in ("torch", "transformers", *LIBRARIES) if name in record]
     threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
     turns = f"median of {record['turns']} turns" if record["turns"] > 1 else "1 turn"
-    some = f"; answers to every {record['every']}th text" if record.get("every", 1) > 1 else ""
+    some = f", {record['texts']} texts" if "texts" in record else ""
+    some += f"; answers to every {record['every']}th headline" if record.get("every", 1) > 1 else ""
     versions = ", ".join(f"{name} {record[name]}" for name in names)
     return f"{record['processor']}, {threads}, {turns}{some}; {versions}; {record['date']}"
 
@@ -108,7 +109,8 @@ def containers(record: dict) -> list[str]:
         own = f"{baseline / one['seconds']:.2f} | {process(one)} | {one['first']:.1f} s | {answers(one)}"
         lines.append(f"| {way} | {' | '.join(there(record, one))} | {own} |")
     lines += [f"| {way} | not measured here: {why} | | | | | |" for way, why in record.get("left_out", {}).items()]
-    lines += ["", f"Sizes of containers, in MB: {', '.join(map(str, record['limits']))}."]
+    texts = f"{record['texts']} texts with 9 labels. " if complete(record) else ""
+    lines += ["", f"{texts}Sizes of containers, in MB: {', '.join(map(str, record['limits']))}."]
     if not complete(record):
         return [*lines, "An older meter: pages of libraries that another process held too were not charged."]
     if record["beside"]:

@@ -3,7 +3,8 @@
 python scripts/inject.py takes the notebooks that there are. A defect goes into the first notebook that has a place for
 it, from a different notebook each time. The cheapest gate comes first: the tests of the house and of the ledger; if
 they say nothing, nbval runs that notebook. A defect is caught if a test fails that passes without it. The table shows
-the gate and the test. Defects that no notebook has a place for are told, too.
+the gate and the test. Defects that no notebook has a place for are told, too. Changed code gets a new fingerprint, as
+if its author had saved it with the fault: a fault in code must be found by what the code does.
 
     python scripts/inject.py                         all of them; nbval takes a minute for most that get there
     python scripts/inject.py --defects 1,7,wide-line --no-nbval
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import nbformat
 from defects import DEFECTS
+from run_notebooks import code_cells, fingerprint
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ("tests/house/test_notebooks.py", "tests/house/test_site.py", "tests/house/test_benchmarks.py",
@@ -142,8 +144,11 @@ def place(copy: Copy, number: int, defect) -> tuple[str, str] | None:
     files = sorted((copy.folder / "notebooks").glob("*.ipynb"))
     for file in files[number % len(files) :] + files[: number % len(files)]:
         notebook = nbformat.read(file, as_version=4)
+        before = {cell.id: cell.source for cell in notebook.cells}
         what = defect.make(copy.folder, file, notebook)
         if what:
+            changed = [cell for cell in code_cells(notebook) if before.get(cell.id) != cell.source]
+            notebook.metadata["fingerprints"] |= {cell.id: fingerprint(cell) for cell in changed}
             # as JSON: nbformat would put some defects right, such as an id that stands twice
             file.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             return file.name, what

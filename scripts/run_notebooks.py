@@ -1,9 +1,12 @@
 """Execute the notebooks in order, with progress, and write them as pages; `make run` calls this.
 
-Executed copies go to build/notebooks/, pages with an index to build/site/. The first failing cell stops the run.
+Executed copies go to build/notebooks/, pages with an index to build/site/, the guesses that stand in the lessons to
+build/guesses.json. The first failing cell stops the run.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 import time
@@ -45,7 +48,7 @@ def execute(file, notebook, bar):
 
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}},
-        on_cell_execute=starting, on_cell_executed=done,
+        on_cell_execute=starting, on_cell_executed=done, coalesce_streams=True,
     )  # fmt: skip
     try:
         client.execute()
@@ -70,8 +73,14 @@ def opening_of(file, notebook):
         return lesson_map.Lesson(file, file.stem[:2], title_of(notebook), "", 0)
 
 
+def fingerprint(cell):
+    """A short hash of a cell's code and outputs: a test compares it, so that outputs are those of the code they follow."""
+    return hashlib.sha256(json.dumps([cell.source, cell.outputs], sort_keys=True).encode()).hexdigest()[:12]
+
+
 def tidy(notebook, seconds):
-    """What is committed: no timestamps, no widget state, a kernel's name rather than a machine's, and seconds of cells.
+    """What is committed: no timestamps, no widget state, a kernel's name rather than a machine's, seconds of cells and
+    their fingerprints.
 
     scripts/minutes.py reads those seconds.
     """
@@ -81,6 +90,7 @@ def tidy(notebook, seconds):
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         "seconds": seconds,
+        "fingerprints": {cell.id: fingerprint(cell) for cell in code_cells(notebook)},
     }
     return notebook
 
@@ -102,6 +112,9 @@ def main():
     notebooks = [nbformat.read(file, as_version=4) for file in files]
     executed = arguments.output / "notebooks"
     executed.mkdir(parents=True, exist_ok=True)
+    guesses = (arguments.output / "guesses.json").resolve()  # not the reader's own, and none of an earlier run
+    guesses.unlink(missing_ok=True)
+    os.environ["ZSC_GUESSES"] = str(guesses)
     site = Site(arguments.output / "site", [opening_of(*one) for one in zip(files, notebooks)])
     with tqdm(total=sum(len(code_cells(n)) for n in notebooks), unit="cell") as bar:
         for number, (file, notebook) in enumerate(zip(files, notebooks)):

@@ -4,7 +4,7 @@ The same call runs on a laptop and on a cluster. The input is cut into parts of 
 classifies and writes a part; its result file appears only when it is complete. A part without a result file is done
 again, so no row is lost or doubled if a process dies. Ray transfers the positions of parts, not texts or results, so
 memory does not grow with the input. Workers on one machine share memory-mapped fp32 weights in the page cache. With an
-export as the checkpoint, workers do not load torch, and share its weights in either precision.
+export as the checkpoint, workers do not load torch, and each packs the matrices for itself.
 """
 
 import glob

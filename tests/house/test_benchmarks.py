@@ -530,7 +530,7 @@ def test_the_table_of_containers_shows_the_smallest_that_worked_and_both_kinds_o
         "| ours | 256 MB | 2.00 | 4.00 | 150 MB (200 + 90) | 1.0 s | 100.0% |",
         "| ModelScope | not measured here: needs another environment | | | | | |",
         "",
-        "Sizes of containers, in MB: 512, 256, 128.",
+        "24 texts with 9 labels. Sizes of containers, in MB: 512, 256, 128.",
     ]
     assert "2 other processes held libraries too" in report.containers(RECORD | {"beside": 2})[-1]
 
@@ -586,7 +586,7 @@ def axes():
 
 def test_the_frontier_is_of_whole_processes_with_a_name_at_each_point(axes):
     plots.frontier(axes, RECORD)
-    assert axes.get_xlabel().startswith("whole process, MB") and axes.get_legend() is None
+    assert axes.get_xlabel().startswith("whole process, MB")
     assert {text.get_text(): text.xy for text in axes.texts} == {
         "transformers pipeline": (300, 1.2), "transformers pipeline, cut at 64 tokens": (300, 2.4), "ours": (150, 4.8),
     }  # fmt: skip
@@ -595,6 +595,18 @@ def test_the_frontier_is_of_whole_processes_with_a_name_at_each_point(axes):
     assert hollow == [False, True, False]
     (across,), (up,) = ([bar.get_segments()[0] for bar in bars] for bars in zip(*(axes.containers[2][2],)))
     assert across[:, 0].tolist() == pytest.approx([135, 180]) and up[:, 1].tolist() == pytest.approx([4.0, 24 / 4.5])
+
+
+def test_the_frontier_says_what_its_marks_mean(axes):
+    plots.frontier(axes, RECORD)
+    with_torch = ["ours, with torch", "others: a shape for each", "hollow: answers may differ from fp32"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [*with_torch, "no way is better in both"]
+    shown = [(handle.get_marker(), handle.get_markerfacecolor()) for handle in axes.get_legend().legend_handles]
+    assert shown[0] == ("o", plots.ENGINES["ours"]) and shown[2][1] == "white"
+    axes.clear()
+    plots.frontier(axes, RECORD | {"ways": {"ours without torch, int8": RECORD["ways"]["ours"]}})
+    assert [text.get_text() for text in axes.get_legend().get_texts()][0] == "ours, without torch"
+    assert len(axes.get_legend().get_texts()) == 3
 
 
 def test_names_in_the_frontier_cover_no_other(axes):
@@ -699,8 +711,8 @@ def test_a_page_without_a_place_for_a_table_is_refused(damage):
 
 
 def test_a_quick_record_says_what_it_asked():
-    made = machine.records(OLDER)[LEDGER] | {"turns": 1, "every": 6}
-    assert ", 1 turn; answers to every 6th text; torch" in report.made_on(made)
+    made = machine.records(OLDER)[LEDGER] | {"turns": 1, "texts": 4, "every": 6}
+    assert ", 1 turn, 4 texts; answers to every 6th headline; torch" in report.made_on(made)
     assert ", median of 3 turns; torch" in report.made_on(machine.records(OLDER)[LEDGER])
 
 

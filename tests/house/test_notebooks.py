@@ -3,6 +3,7 @@
 nbval runs the cells and compares outputs; this file checks that there is something to compare.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -88,6 +89,10 @@ def check(notebook):
         wrong.append("plans without saying how many threads, so what it prints depends on the machine")
     if not any(cell.outputs for cell in cells):
         wrong.append("no outputs: stripped, or never run")
+    kept = notebook.metadata.get("fingerprints", {})
+    changed = [cell.id for cell in cells if kept.get(cell.id) != run_notebooks.fingerprint(cell)]
+    if changed:
+        wrong.append(f"{', '.join(changed)}: code or outputs were changed after the cells were run; run: make save")
     ids = [cell.get("id", "") for cell in notebook.cells]
     wrong += [f"{i!r}: a cell id is words, like predict-activations" for i in ids if not is_words(i)]
     wrong += [f"{i}: stands twice as a cell id" for i in set(ids) if ids.count(i) > 1]
@@ -270,12 +275,18 @@ def spoil(change):
     return check(notebook)
 
 
+NEXT = code_cells(read(NOTEBOOKS[0]))[1].id  # the cell that most of these spoil
+
+
 @pytest.mark.parametrize(
     "change, complaint",
     [
         (lambda n, c: c[2].update(execution_count=None), "not executed in order"),
         (lambda n, c: c[0].update(execution_count=2), "not executed in order"),
         (lambda n, c: [cell.update(outputs=[]) for cell in c], "no outputs"),
+        (lambda n, c: c[1].update(source=c[1].source + "  # more"), f"{NEXT}: code or outputs were changed"),
+        (lambda n, c: c[1].outputs.append(nbformat.v4.new_output("stream")), f"{NEXT}: code or outputs were changed"),
+        (lambda n, c: n.metadata.pop("fingerprints"), "code or outputs were changed"),
         (lambda n, c: c[1].outputs.append(nbformat.v4.new_output("error", ename="E")), "an error stands"),
         (lambda n, c: c[1].outputs.append(nbformat.v4.new_output("stream", name="stderr")), "stderr stands"),
         (lambda n, c: c[1].update(source="x = 1\n" * 31), "31 lines of code"),
@@ -434,9 +445,11 @@ def ran(alone, tmp_path_factory):
     for cell in code_cells(notebook):
         cell.outputs = []
     nbformat.write(notebook, folder / "00_start_here.ipynb")
-    nbformat.write(notebook_of("print('one' + 'two')"), folder / "01_lesson.ipynb")
+    guessing = "from zsc_utils.exercises import guess\nguess('peak-512', mb=1)\nprint('one' + 'two')"
+    nbformat.write(notebook_of(guessing), folder / "01_lesson.ipynb")
     command = [sys.executable, ROOT / "scripts" / "run_notebooks.py", "--notebooks", folder, "--output", folder / "out"]
-    return subprocess.run([*alone, *command], capture_output=True, text=True), folder / "out" / "site"
+    environment = os.environ | {"ZSC_GUESSES": str(folder / "of-the-reader.json")}
+    return subprocess.run([*alone, *command], capture_output=True, text=True, env=environment), folder / "out" / "site"
 
 
 def test_runner_writes_pages_and_an_index_and_prints_the_ledger(ran):
@@ -450,6 +463,13 @@ def test_runner_writes_pages_and_an_index_and_prints_the_ledger(ran):
         assert not re.search(r"<script[^>]+src=.http", file.read_text("utf-8"))  # a page opens without a network
     assert "claims decided" in done.stdout and str(site / "index.html") in done.stdout
     assert "01_lesson · cell-0" in done.stderr  # the progress bar names notebook and cell
+
+
+def test_runner_keeps_guesses_of_its_own(ran):
+    done, site = ran
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "peak-512" in (site.parent / "guesses.json").read_text("utf-8")
+    assert not (site.parents[1] / "of-the-reader.json").exists()
 
 
 def test_notebook_00_runs_without_a_network(ran, alone):

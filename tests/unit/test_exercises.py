@@ -73,6 +73,14 @@ def test_an_answer_without_a_guess_and_without_the_article(asked, capsys):
     assert exercises.measured() == {}
 
 
+def test_an_answer_says_where_its_value_comes_from(asked, capsys):
+    exercises.answer("peak", by="computed", mb=3)
+    out = capsys.readouterr().out
+    assert "computed" in out and "measured" not in out
+    with pytest.raises(ValueError, match="by='felt' is none of measured, computed, predicted"):
+        exercises.answer("peak", by="felt", mb=3)
+
+
 def test_three_dots_are_no_guess_and_take_one_back(store, asked, capsys):
     exercises.guess("peak", mb=...)
     assert (

@@ -27,6 +27,7 @@ __all__ = [
 LESSONS = range(9)
 SYMBOLS = {"mb": "MB", "gb": "GB", "kb": "KB", "percent": "%", "seconds": "s"}  # other units are written as they are
 YOU, ARTICLE = "#D55E00", "#0072B2"  # colours of the chart
+ORIGINS = ("measured", "computed", "predicted")  # where the value of an answer comes from
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,11 @@ def guess(name: str, **amount: float) -> None:
     print(f"Your guess: {_show(value, asked.unit)} for {asked.asks}.")
 
 
-def answer(name: str, **amount: float) -> None:
-    """Print the guess, the article's figure if it has one, the measurement, and how far off they are; keep it all.
+def answer(name: str, by: str = "measured", **amount: float) -> None:
+    """Print the guess, the article's figure if it has one, the true value, and how far off they are; keep it all.
 
-    Raises ValueError as `guess` does.
+    `by` says where the value comes from: "measured", "computed" (by a formula), or "predicted". Raises ValueError for
+    another word, and as `guess` does.
 
     >>> guess("depth", times=12)
     Your guess: 12 times for peak activations with 24 layers against those with 2.
@@ -172,6 +174,8 @@ def answer(name: str, **amount: float) -> None:
       you          12 times   12 times too high
       measured      1 times
     """
+    if by not in ORIGINS:
+        raise ValueError(f"answer: by={by!r} is none of {', '.join(ORIGINS)}")
     asked, value = _amount("answer", name, amount)
     if value is ...:
         raise ValueError(f'answer("{name}", {asked.unit}=...): the measurement is missing; write a number')
@@ -183,7 +187,7 @@ def answer(name: str, **amount: float) -> None:
     if asked.range:
         ends = " to ".join(_number(end) for end in dict.fromkeys(asked.range))
         lines.append(("the article", f"{ends} {_symbol(asked.unit)}", _article_off(asked, value)))
-    lines.append(("measured", _show(value, asked.unit), ""))
+    lines.append((by, _show(value, asked.unit), ""))
     wide = max(len(amount) for _, amount, _ in lines)
     told = [f"  {who:<13}{amount:>{wide}}   {off}".rstrip() for who, amount, off in lines]
     print("\n".join([f"{asked.asks[:1].upper()}{asked.asks[1:]}:", *told]))
