@@ -16,6 +16,7 @@ function say(name, values = {}) {
 const whole = (number) => number.toLocaleString("en-US");
 const ONE_DIGIT = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
 const inMB = (bytes) => `${(bytes / 1e6).toLocaleString("en-US", ONE_DIGIT)} MB`;
+const inUnits = (bytes) => (bytes > 0 && bytes < 1e5 ? `${whole(Math.ceil(bytes / 1e3))} kB` : inMB(bytes));
 const roundedUp = (bytes) => inMB(Math.ceil(bytes / 1e5) * 1e5); // so that it is large enough as a budget or a limit
 const roundedDown = (bytes) => inMB(Math.floor(bytes / 1e5) * 1e5);
 const seconds = (time) => time.toLocaleString("en-US", { maximumSignificantDigits: 2 });
@@ -26,7 +27,7 @@ function settingInWords({ precision, attention, maxTokens, chunk, block, waiting
   const words = say("words of a setting", { ...values, maxTokens: whole(maxTokens), chunk });
   const streamed = block ? say("words of a block", { block: whole(block) }) : "";
   const filed = block && waiting === false ? say("words of waiting") : "";
-  return words + streamed + filed + (threads ? say("words of threads", { threads }) : "");
+  return words + streamed + filed + (threads ? say(threads === 1 ? "words of a thread" : "words of threads", { threads }) : "");
 }
 
 // ----------------------------------------------------------------------------------------------------------- the form
@@ -120,13 +121,29 @@ function make(tag, attributes = {}, ...children) {
   return made;
 }
 
-const DARK = ["embeddings", "norm"]; // colours on which words are white
+const DARK = ["embeddings", "norm", "libraries"]; // colours on which words are white
+const INT8_ENGINES = ["packed", "plain", "widened"]; // of int8 products, as the form names them
 
 const colourOf = (kind, name) => (kind === "weights" && CONSTANTS.COLOURS[name] ? name : kind);
 
-function swatch(colour, hatched) {
+// Lines of one colour are told apart by patterns, which the page's style draws: {name of a line: its classes}.
+const PATTERNS = { other: [0, 1, 2, 3], libraries: [null, 1, 3] };
+
+function patternsOf(lines) {
+  const found = {};
+  for (const [kind, patterns] of Object.entries(PATTERNS)) {
+    const names = lines.filter(([each]) => each === kind).map(([, name]) => name);
+    names.forEach((name, number) => {
+      const pattern = patterns[number % patterns.length];
+      if (pattern !== null) found[name] = ` pattern-${pattern}`;
+    });
+  }
+  return found;
+}
+
+function swatch(colour, pattern = "") {
   const style = `background-color: ${CONSTANTS.COLOURS[colour]}`;
-  return make("span", { class: `swatch${hatched ? " hatched" : ""}`, style, "aria-hidden": "true" });
+  return make("span", { class: `swatch${pattern}`, style, "aria-hidden": "true" });
 }
 
 // Words of a line of the bill. A tensor called "weights" or "positions" is another thing than weights by part.
@@ -135,8 +152,8 @@ function lineInWords(kind, name) {
   return say(kind === "activations" && name === "positions" ? "positions of tokens" : name);
 }
 
-function row(kind, name, bytes, attributes = {}) {
-  const mark = swatch(colourOf(kind, name), kind === "other");
+function row(kind, name, bytes, pattern) {
+  const mark = swatch(colourOf(kind, name), pattern), attributes = { "data-line": name, "data-kind": kind };
   return make("tr", attributes, make("th", { scope: "row" }, mark, lineInWords(kind, name)), sizeCell(bytes));
 }
 
@@ -150,19 +167,24 @@ const sizeCell = (bytes) => make("td", { "class": "size", "data-bytes": bytes },
 // What a process holds besides its growth: [kind, name, bytes].
 function libraries(form) {
   return [
-    ["other", "libraries anonymous", form.anonymous],
-    ["file-backed", "libraries mapped", form.whole - form.anonymous],
-    ["file-backed", "library pages", CONSTANTS.LIBRARY_PAGES_BYTES],
+    ["libraries", "libraries anonymous", form.anonymous],
+    ["libraries", "libraries mapped", form.whole - form.anonymous],
+    ["libraries", "library pages", CONSTANTS.LIBRARY_PAGES_BYTES],
   ];
 }
+
+const LITTLE = 0.05; // of a container: less than this to spare is said
 
 function showVerdict(form, answer) {
   const { problem, container } = answer, kind = problem ? "problem" : container.verdict;
   const sentences = problem ? problemInWords(answer) : verdictInWords(form, answer);
   const size = problem ? "" : container.limit === null ? roundedUp(container.all) :
     `${roundedUp(container.all)} / ${inMB(container.limit)}`;
+  const spare = kind === "fits" ? container.limit - container.all : 0;
+  const words = kind === "fits" && spare < LITTLE * container.limit ? "verdict just fits" : `verdict ${kind}`;
   $("verdict").className = kind;
-  $("verdict").replaceChildren(make("strong", {}, say(`verdict ${kind}`)), make("span", {}, size));
+  $("verdict").replaceChildren(
+    make("strong", {}, say(words, { spare: roundedDown(spare) })), make("span", {}, size));
   $("reasons").textContent = join(sentences);
 }
 
@@ -195,13 +217,16 @@ function showBill(form, answer) {
   $("heading").textContent = say(tensorsOnly ? "heading tensors" : "heading process");
   $("number").textContent = roundedUp(total);
   $("sum").textContent = tensorsOnly ? tensorsInWords(answer) :
-    say("sum process", { growth: inMB(answer.growth), rest: inMB(total - answer.growth) });
-  showBar(form, [...answer.lines, ...rest], total);
+    say("sum process", {
+      growth: inMB(answer.growth), held: inMB(form.whole), later: inMB(CONSTANTS.LIBRARY_PAGES_BYTES),
+    });
+  const patterns = patternsOf([...answer.lines, ...rest]);
+  showBar(form, [...answer.lines, ...rest], total, patterns);
   const totalRow = (name, bytes) =>
     make("tr", { "data-total": name }, make("th", { scope: "row" }, say(name)), sizeCell(bytes));
   const caption = tensorsOnly ? say("bill of a pass", { pairs: whole(answer.pairs), length: whole(form.length) }) :
     say("bill", { setting: settingInWords(answer.chosen) });
-  const line = ([kind, name, bytes]) => row(kind, name, bytes, { "data-line": name, "data-kind": kind });
+  const line = ([kind, name, bytes]) => row(kind, name, bytes, patterns[name]);
   $("bill").replaceChildren(
     make("caption", {}, caption), headOf("what"),
     make("tbody", {}, ...answer.lines.map(line),
@@ -221,7 +246,7 @@ function phaseRows({ phases }) {
     make("th", { scope: "row" }, say("phase of", { phase: say(phase) })), sizeCell(phases[phase])));
 }
 
-function showBar(form, lines, total) {
+function showBar(form, lines, total, patterns) {
   const { container, workers, engine: own } = form; // tensors alone are not compared with a container
   const limit = own === "transformers" || container === null ? null : Math.floor(container / workers);
   const full = Math.max(total, limit ?? 0) * (limit ? 1.02 : 1); // with room to the right of the limit's line
@@ -230,11 +255,11 @@ function showBar(form, lines, total) {
     const words = lineInWords(kind, name), colour = colourOf(kind, name);
     const style = `width: ${share(bytes)}; background-color: ${CONSTANTS.COLOURS[colour]}; ` +
       `color: ${DARK.includes(colour) ? "#fff" : "#000"}`;
-    const title = `${words}: ${inMB(bytes)}`, hatched = kind === "other" ? " hatched" : "";
+    const title = `${words}: ${inUnits(bytes)}`, size = inUnits(bytes);
     const short = TEXTS[`short ${name}`] ? say(`short ${name}`) : kind === "weights" ? say(name) : words;
-    return make("div", { class: `piece${hatched}`, style, title }, make("span", {}, short, make("br"), inMB(bytes)));
+    return make("div", { class: `piece${patterns[name] ?? ""}`, style, title }, make("span", {}, short, make("br"), size));
   });
-  const spoken = lines.map(([kind, name, bytes]) => `${lineInWords(kind, name)} ${inMB(bytes)}`).join("; ");
+  const spoken = lines.map(([kind, name, bytes]) => `${lineInWords(kind, name)} ${inUnits(bytes)}`).join("; ");
   $("bar").setAttribute("role", "img");
   $("bar").setAttribute("aria-label", say("bar", { pieces: spoken }));
   const mark = limit === null ? [] : [limitMark(limit, workers, limit / full)];
@@ -255,6 +280,15 @@ function limitMark(limit, workers, place) {
   const words = say(workers > 1 ? "limit of workers" : "limit", { limit: inMB(limit), workers });
   const style = `left: ${(100 * place).toFixed(3)}%`;
   return make("div", { class: `limit${place < 0.5 ? " early" : ""}`, style }, make("span", {}, words));
+}
+
+// What the words of a bill mean, folded away: those that it has.
+function showWords({ lines }, engines) {
+  const purposes = lines.filter(([, name]) => TEXTS[`meaning ${name}`]).map(([, name]) => [say(name), `meaning ${name}`]);
+  const found = [...purposes, ...engines.map((name) => [name, `meaning int8 ${name}`])];
+  const items = found.flatMap(([word, meaning]) => [make("dt", {}, word), make("dd", {}, say(meaning))]);
+  const folded = make("details", {}, make("summary", {}, say("meanings")), make("dl", {}, ...items));
+  $("words").replaceChildren(...(items.length ? [folded] : []));
 }
 
 function showPlan(form, answer) {
@@ -305,8 +339,11 @@ function update() {
   const form = formOf(), answer = calculator.answer(form);
   showVerdict(form, answer);
   $("results").hidden = !answer.lines && !answer.settings;
-  for (const id of ["heading", "number", "sum", "bar", "bill"]) $(id).hidden = !answer.lines;
-  if (answer.lines) showBill(form, answer);
+  for (const id of ["heading", "number", "sum", "bar", "bill", "words"]) $(id).hidden = !answer.lines;
+  if (answer.lines) {
+    showBill(form, answer);
+    showWords(answer, form.engine === "torch" ? INT8_ENGINES : []);
+  }
   showPlan(form, answer);
   showPassing(form, answer);
   showNotes(form, answer);
@@ -321,6 +358,7 @@ document.title = say("title");
 for (const part of document.querySelectorAll("[data-text]")) part.textContent = say(part.dataset.text);
 $("other").textContent = say("other");
 $("other").lang = language === "zh" ? "en" : "zh-CN";
+$("index").hidden = location.pathname.endsWith("/pages/calculator.html"); // in a checkout, the site is elsewhere
 $("window").value = CONSTANTS.WINDOW_TOKENS;
 fromHash(location.hash);
 addEventListener("resize", keepWhatFits);

@@ -13,6 +13,7 @@ const TEXTS = {
     "1 MB 是 1,000,000 字节。",
   ],
   "other": ["中文", "English"],
+  "index": ["Lessons", "课程目录"],
   "comma": [", ", "，"],
   "link": ["Link to these inputs", "指向这些输入的链接"],
 
@@ -90,6 +91,10 @@ const TEXTS = {
   "mklKeeps": ["torch is imported before zsc_utils (MKL keeps buffers)", "先导入 torch，后导入 zsc_utils（MKL 会保留缓冲区）"],
   "disk": ["The disk reads, MB a second", "磁盘读取速度，MB/秒"],
   "speed": ["The worker computes, tokens a second", "工作进程的计算速度，词元/秒"],
+  "speed hint": [
+    "Optional. With it, the page says below whether computing waits for the disk when layers are streamed (lesson 05).",
+    "可选。填写后，页面下方会说明逐层流式加载时计算是否要等待磁盘（第 05 课）。",
+  ],
   "whole": ["Python and libraries, MB", "Python 及其库，MB"],
   "anonymous": ["of these anonymous, MB", "其中匿名页，MB"],
   "whole hint": [
@@ -101,6 +106,7 @@ const TEXTS = {
 
   // ------------------------------------------------------------------------------------------------------ verdicts
   "verdict fits": ["It fits: nothing is killed.", "放得下：不会有进程被终止。"],
+  "verdict just fits": ["It just fits: {spare} are left.", "刚好放得下：还剩 {spare}。"],
   "verdict slow": ["Do not use this container: it is too small.", "不要使用这个容器：它太小了。"],
   "verdict killed": ["A process is killed.", "会有进程被终止。"],
   "verdict unsure": ["It may fit. There is no promise.", "可能放得下，但不能保证。"],
@@ -196,8 +202,9 @@ const TEXTS = {
   "heading process": ["The whole process of one worker, at most", "一个工作进程的全部内存（上限）"],
   "heading tensors": ["Tensor bytes of one forward pass", "一次前向传播的张量字节"],
   "sum process": [
-    "The plan predicts {growth}. Python and its libraries take {rest}.",
-    "其中 {growth} 由规划预测，{rest} 属于 Python 及其库。",
+    "The plan predicts {growth}. Python and its libraries take {held} at the start, and {later} of pages that are " +
+    "touched later.",
+    "其中 {growth} 由规划预测；Python 及其库启动时占用 {held}，之后才访问的页占用 {later}。",
   ],
   "sum tensors": [
     "Weights {weights}, activations at their peak {activations}. The peak: {phase}. The process takes more.",
@@ -219,10 +226,10 @@ const TEXTS = {
   "phase of": ["the largest of: {phase}", "此阶段最大值：{phase}"],
   "libraries anonymous": ["Python and its libraries, anonymous", "Python 及其库，匿名页"],
   "libraries mapped": ["Python and its libraries, file-backed", "Python 及其库，文件页"],
-  "short libraries anonymous": ["Python, anonymous", "Python，匿名页"],
-  "short libraries mapped": ["libraries", "库文件页"],
-  "short library pages": ["later pages", "之后的页"],
-  "library pages": ["pages of libraries touched later", "之后才访问的库文件页"],
+  "short libraries anonymous": ["libraries, anonymous", "库，匿名页"],
+  "short libraries mapped": ["libraries, file-backed", "库，文件页"],
+  "short library pages": ["libraries, later", "库，之后访问"],
+  "library pages": ["Python and its libraries, pages touched later", "Python 及其库，之后才访问的页"],
 
   "plan": ["The plan", "规划"],
   "plan words": [
@@ -241,6 +248,51 @@ const TEXTS = {
   "words of a block": [", layers streamed for {block} tokens", "，逐层流式加载，每次 {block} 个词元"],
   "words of waiting": [" that wait in a file", "，隐藏状态暂存于文件"],
   "words of threads": [", {threads} threads", "，{threads} 个线程"],
+  "words of a thread": [", {threads} thread", "，{threads} 个线程"],
+
+  "meanings": ["What these words mean", "这些词的含义"],
+  "meaning int8 packed": [
+    "int8 products by oneDNN. It keeps each matrix in an order of its own (lesson 02).",
+    "由 oneDNN 做 int8 乘法，每个矩阵按它自己的顺序保存（第 02 课）。",
+  ],
+  "meaning int8 plain": [
+    "int8 products of matrices as they are stored. No second copy is made (lesson 02).",
+    "直接用存储形式的矩阵做 int8 乘法，不另存副本（第 02 课）。",
+  ],
+  "meaning int8 widened": [
+    "Where no int8 product is fast: a layer's rows become fp32 before they are multiplied (lesson 02).",
+    "没有快速的 int8 乘法时：每层的行在相乘之前先转成 fp32（第 02 课）。",
+  ],
+  "meaning kernels and buffers of products": [
+    "Code that oneDNN writes for each shape of a product, and its working memory (lesson 01b).",
+    "oneDNN 为每种形状的乘法生成的代码，以及它的工作内存（第 01b 课）。",
+  ],
+  "meaning tokenizer": [
+    "The vocabulary and its tables, in memory.", "内存中的词表及其索引。",
+  ],
+  "meaning heap": [
+    "Memory that is free between activations: the allocator keeps it (lesson 01b).",
+    "激活值之间的空闲内存：由内存分配器保留（第 01b 课）。",
+  ],
+  "meaning hidden states that wait": [
+    "Layers are streamed for a block of tokens. The hidden states of the block wait for the next layer (lesson 05).",
+    "逐层流式加载时，一块词元的隐藏状态要等待下一层（第 05 课）。",
+  ],
+  "meaning a layer as it is stored": [
+    "The bytes of a layer as they come from the file, before they are changed for computing (lesson 05).",
+    "从文件读入、尚未转换为计算形式的一层（第 05 课）。",
+  ],
+  "meaning a matrix as it is stored": [
+    "The bytes of a matrix as they come from the file, before they are changed for computing (lesson 05).",
+    "从文件读入、尚未转换为计算形式的一个矩阵（第 05 课）。",
+  ],
+  "meaning layers' sessions": [
+    "What ONNX Runtime keeps for each layer besides its weights (lesson 08).",
+    "ONNX Runtime 除权重外为每层保留的内存（第 08 课）。",
+  ],
+  "meaning ONNX Runtime": [
+    "What ONNX Runtime keeps once, for all layers (lesson 08).", "ONNX Runtime 为所有层共同保留的内存（第 08 课）。",
+  ],
 
   "passing": ["Your texts, and the disk", "您的文本与磁盘"],
   "batches": [

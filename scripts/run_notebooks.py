@@ -74,7 +74,7 @@ def opening_of(file, notebook):
 
 
 def fingerprint(cell):
-    """A short hash of a cell's code and outputs: a test compares it, so that outputs are those of the code they follow."""
+    """A short hash of a cell's code and outputs: with it, a test tells whether the outputs are those of that code."""
     return hashlib.sha256(json.dumps([cell.source, cell.outputs], sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -11,11 +11,10 @@ from matplotlib import pyplot
 from transformers import PretrainedConfig
 
 from zsc_utils import plots
+from zsc_utils._charts_00 import QUIET, Curve, mark_events, show
 from zsc_utils._container import GROUPS
 from zsc_utils.memory import format_size, predict
 
-QUIET = "#595959"  # for notes, as in drawings
-Curve = Sequence[tuple[float, int]]  # (seconds, bytes)
 METERS = {"resident": QUIET, "proportional": plots.CHOSEN}
 
 
@@ -40,7 +39,10 @@ def gelu_and_layer_norm(token: torch.Tensor, norm: torch.nn.LayerNorm) -> None:
                        color=QUIET if name == "before" else colour, fontsize=9)  # fmt: skip
     right.margins(y=0.45)
     right.set(title=f"LayerNorm, the {token.numel()} numbers of one token", xlabel="number", ylabel="how many")
-    pyplot.show()
+    told = ", ".join(
+        f"{name} mean {numbers.mean():.1f}, deviation {numbers.std():.1f}" for name, numbers in sides.items()
+    )
+    show(f"Left: the curve of GELU. Right: histograms of the numbers of one token, LayerNorm {told}.")
 
 
 def lengths(config: PretrainedConfig, tokens: Sequence[int], measured: Mapping[str, Sequence[int]]) -> None:
@@ -58,18 +60,20 @@ def lengths(config: PretrainedConfig, tokens: Sequence[int], measured: Mapping[s
     axes.set(xlabel="tokens of one text (lines: predicted, points: measured)", ylabel="tensor bytes, MB",
              title=f"At {max(tokens)} tokens eager attention takes {times:.1f} times the activations of SDPA",
              xlim=(0, 1.22 * max(tokens)), ylim=(0, None))  # fmt: skip
-    pyplot.show()
+    told = "; ".join(f"{kind} " + ", ".join(f"{size / 1e6:.1f}" for size in sizes) for kind, sizes in measured.items())
+    show(f"Curves of the peak at {', '.join(map(str, tokens))} tokens, in MB: {told}.")
 
 
 def bill(rows: Mapping[str, Mapping[str, int]]) -> None:
-    """Show the tensor bytes of each row of {name: {kind of byte: bytes}}; the title names the largest kind of all."""
-    _, axes = pyplot.subplots(figsize=(7, 2.1))
+    """Show the tensor bytes of each row of {name: {kind of byte: bytes}}; the title compares the activations."""
+    figure, axes = pyplot.subplots(figsize=(7, 2.1))
     plots.stacked_bytes(axes, {name: dict(sizes) for name, sizes in rows.items()})
-    sizes = {(name, kind): size for name, kinds in rows.items() for kind, size in kinds.items()}
-    name, kind = max(sizes, key=sizes.__getitem__)
-    share = sizes[name, kind] / sum(rows[name].values())
-    axes.set_title(f"{name}: {kind} {share:.0%} of {format_size(sum(rows[name].values()))}")
-    pyplot.show()
+    sizes = {name: kinds["activations"] for name, kinds in rows.items()}
+    most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+    title = f"{most}: {format_size(sizes[most])} of activations; {least}: {format_size(sizes[least])}"
+    figure.suptitle(title[:1].upper() + title[1:], x=0.01, ha="left", fontsize=11)
+    show("Stacked bars of tensor bytes. Activations: "
+         + ", ".join(f"{name} {format_size(size)}" for name, size in sizes.items()) + ".")  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------- processes
@@ -77,19 +81,21 @@ def bill(rows: Mapping[str, Mapping[str, int]]) -> None:
 
 def lives(curves: Mapping[str, tuple[Curve, Mapping[str, float]]]) -> None:
     """Show the growth of a process over its life, a panel for each {name: (curve, {event: its time})}."""
-    _, panels = pyplot.subplots(1, len(curves), figsize=(7, 3), sharey=True)
-    top = max(size - curve[0][1] for curve, _ in curves.values() for _, size in curve)
+    _, panels = pyplot.subplots(1, len(curves), figsize=(7, 3.2))
+    told = []
     for axes, (name, (curve, marks)) in zip(panels, curves.items()):
         start, base = curve[0]
         axes.plot([at - start for at, _ in curve], [(size - base) / 1e6 for _, size in curve], color=QUIET)
-        for number, (event, at) in enumerate(marks.items()):
-            axes.axvline(at - start, color=plots.OTHER, linestyle=":")
-            axes.text(at - start, (1.25 - 0.1 * number) * top / 1e6, f" {event}", va="top", color=plots.CHOSEN)
-        loaded = growth_at(curve, marks["run"])
-        axes.set(xlabel="seconds", title=f"{name}\n+{loaded / 1e6:.0f} MB when loaded", ylim=(None, 1.28 * top / 1e6))
         axes.margins(x=0.15)
+        mark_events(axes, marks, start)
+        grown = {event: growth_at(curve, at) / 1e6 for event, at in marks.items()}
+        axes.set(xlabel="seconds", title=f"{name}\n+{grown['run']:.0f} MB when loaded")
+        told.append(f"{name} " + ", ".join(f"{size:.0f} MB at {event}" for event, size in grown.items()))
+    highest = max(axes.get_ylim()[1] for axes in panels)  # one scale, and its numbers beside each panel
+    for axes in panels:
+        axes.set_ylim(top=highest)
     panels[0].set_ylabel("growth of resident bytes, MB")
-    pyplot.show()
+    show(f"Curves of the growth of a process. {'; '.join(told)}.")
 
 
 def growth_at(curve: Curve, moment: float) -> float:
@@ -113,7 +119,9 @@ def readers(sums: Mapping[int, Mapping[str, int]], file_bytes: int) -> None:
              ylim=(0, None), xlim=(0.8, max(sums) + 1),
              title=f"{max(sums)} processes: resident {last['resident'] / last['proportional']:.1f} times proportional",
              )  # fmt: skip
-    pyplot.show()
+    told = "; ".join(f"of {count}: " + ", ".join(f"{meter} {size / 1e6:,.0f} MB" for meter, size in one.items())
+                     for count, one in sums.items())  # fmt: skip
+    show(f"Lines of two meters, summed over processes that map one file. Sums {told}.")
 
 
 def table(said: Mapping[str, float], found: Mapping[str, float], before_the_model: float) -> None:
@@ -132,7 +140,8 @@ def table(said: Mapping[str, float], found: Mapping[str, float], before_the_mode
     axes.set(yticks=places, yticklabels=list(said), xlabel="whole process at its highest, GB",
              xlim=(0, 1.25 * max(said.values()) / 1e9), ylim=(len(said) - 0.2, -0.6),
              title=f"The article's figures are {times[0]:.1f} to {times[-1]:.1f} times the measured ones")  # fmt: skip
-    pyplot.show()
+    told = ", ".join(f"{row} {said[row] / 1e9:.1f} and {found[row] / 1e9:.2f}" for row in said)
+    show(f"Pairs of bars, the article's figure and the measured one, in GB: {told}.")
 
 
 # ------------------------------------------------------------------------------------------------------ containers

@@ -12,7 +12,7 @@ QUIET = "#595959"  # for notes, as in drawings
 KINDS = {
     "weights": ("mapped weights", plots.BYTES["file-backed"]),
     "own": ("written since start", plots.BYTES["activations"]),
-    "rest": ("Python, libraries, Ray", plots.BYTES["embeddings"]),
+    "rest": ("Python, libraries, Ray", plots.BYTES["libraries"]),
 }
 
 
@@ -73,12 +73,16 @@ def crossing(counts: Sequence[int], lines: Mapping[str, Sequence[float]], first:
         axes.plot(counts, [size / 1e6 for size in sizes], "o-", color=colour, markersize=4)
     ends = sorted((sizes[-1] / 1e6, way, colour) for (way, sizes), colour in zip(lines.items(), colours))
     height = -ends[-1][0]
-    for end, way, colour in ends:  # names that would meet are moved apart
-        height = max(end, height + 0.09 * ends[-1][0])
-        axes.text(counts[-1], height, f"  {way}", color=colour, fontsize=9, va="center")
+    for end, way, colour in ends:  # names that would meet are moved apart, with a line to their own end
+        height = max(end, height + 0.11 * ends[-1][0])
+        line = {"arrowstyle": "-", "linewidth": 0.7, "color": colour}
+        axes.annotate(
+            way, (counts[-1], end), (counts[-1] + 0.9, height), color=colour, fontsize=9, va="center",
+            annotation_clip=False, arrowprops=line,
+        )  # fmt: skip
     axes.axvline(first, color=QUIET, linestyle=":")
-    axes.set(xlabel="workers on one machine", ylabel="whole process, all, MB", ylim=(0, None))
-    axes.set_xlim(counts[0] - 0.5, counts[-1] * 1.32)
+    axes.set(xlabel="workers on one machine", ylabel="all workers,\nwhole processes, MB", ylim=(0, None))
+    axes.set_xlim(counts[0] - 0.5, counts[-1] + 0.5)
     axes.set_xticks(counts)
     axes.set_title(f"From {first} workers on, shared fp32 is smaller than int8 that each worker has for itself")
     pyplot.show()
@@ -130,8 +134,8 @@ def billion(days: Mapping[str, Mapping[int, tuple[float, float, float]]], ratio:
         axes.text(machines[0], middle[0], f"{which}  ", color=colour, fontsize=9, ha="right", va="center")
     for size, words in ((1, "a day"), (30, "a month"), (365, "a year")):
         axes.axhline(size, color=QUIET, linestyle=":", linewidth=0.8)
-        axes.text(1_150, size, words, fontsize=8, va="center")
-    axes.set(xscale="log", yscale="log", xlabel="machines like this one", ylabel="days", xlim=(0.12, 1_000))
+        axes.text(1_700, size, words, fontsize=8, va="center")
+    axes.set(xscale="log", yscale="log", xlabel="machines like this one", ylabel="days", xlim=(0.25, 1_500))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter("{x:,g}")
     axes.set_xticks([1, 10, 100, 1_000])

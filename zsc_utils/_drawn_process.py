@@ -21,6 +21,7 @@ from zsc_utils._svg import (
     Picture,
     fitted,
     ink_on,
+    rounded_steps,
     text_width,
 )
 from zsc_utils.plots import BYTES, CHOSEN, ENGINES, OTHER
@@ -33,12 +34,9 @@ METERS = {
     "container": "Counts what the container's limit counts: all its processes, and its page cache.",
 }
 PROCESSES = (ENGINES["transformers"], ENGINES["ours"], BYTES["feed-forward"])  # colours of up to three processes
-# kinds of byte of a whole process, in the order of the stack; heap is what the allocator keeps beyond tensors
-KINDS = {
-    "libraries": BYTES["file-backed"], "weights": BYTES["embeddings"], "activations": BYTES["activations"],
-    "heap": BYTES["head"],
-}  # fmt: skip
-STRIPED = "activations"  # its colour is like that of libraries for some colour-blind readers
+# kinds of byte of a whole process, in the order of the stack: what libraries hold, and the growth beyond it
+KINDS = {"libraries": BYTES["libraries"], "file-backed": BYTES["file-backed"], "anonymous": BYTES["activations"]}
+STRIPED = "anonymous"  # its colour is like that of file-backed bytes for some colour-blind readers
 PARTS = {"attention": BYTES["attention"], "feed-forward": BYTES["feed-forward"]}
 BAR = 18  # height of a bar
 
@@ -59,7 +57,10 @@ def meters(readings: Mapping[str, int] | Mapping[str, Mapping[str, int]]) -> Pic
     low, high = min(first), max(first)
     times = f", {high / low:.1f} times as much" if low and low != high else ""
     title = f"{next(iter(processes))}: {first[low]} {format_size(low)}, {first[high]} {format_size(high)}{times}"
-    canvas = Canvas(title, "Each meter answers another question: compare bars of one meter, and add none together.")
+    note = "Each meter answers another question: do not add them."
+    if len(processes) > 1:
+        note = "Each meter answers another question: compare bars of one meter, and do not add them."
+    canvas = Canvas(title[:1].upper() + title[1:], note)
     if len(processes) > 1:
         canvas.key(dict(zip(processes, PROCESSES)))
     for meter in shown:
@@ -105,11 +106,11 @@ def draw_meter(canvas, meter, sizes, largest):
 
 # ------------------------------------------------------------------------------------------------------------- lanes
 
-LANES = {"read": "disk reads", "compute": "processor computes"}
+LANES = {"read": "reading the file", "compute": "computing"}
 
 
 def lanes(events: Sequence, resident: Sequence[tuple[float, int]] = (), *, first: float | None = None) -> Picture:
-    """Draw streaming: what the disk reads above what the processor computes, and below both the resident bytes.
+    """Draw streaming: what is read from the file above what is computed, and below both the resident bytes.
 
     `events` are offloading.Spans, or tuples (lane, name, start, stop) with lane "read" or "compute" and seconds.
     `resident` are (seconds, bytes) of the same clock, such as time.perf_counter's; without them there is no curve.
@@ -133,7 +134,7 @@ def lanes(events: Sequence, resident: Sequence[tuple[float, int]] = (), *, first
     if curve:
         numbers["resident peak"] = max(size for _, size in curve)
     share = numbers["both"] / numbers["read"] if numbers["read"] else 0.0
-    title = f"{share:.0%} of the reading takes place while the processor computes"
+    title = f"Reading takes {numbers['read']:.2f} s, {share:.0%} of it while the processor computes"
     note = f"{len(spans)} parts in {end - begin:.2f} s"
     note += f"; the first {shown - begin:.2f} s are shown" if shown < end else ""
     canvas = Canvas(title, f"{note}. Numbers are layers.")
@@ -141,9 +142,9 @@ def lanes(events: Sequence, resident: Sequence[tuple[float, int]] = (), *, first
     for lane, words in LANES.items():
         draw_lane(canvas, words, [s for s in spans if s[0] == lane and s[2] < shown], begin, shown)
     draw_curve(canvas, [(at, size) for at, size in curve if at <= shown], begin, shown)
-    canvas.axis(canvas.y, MARGIN, WIDTH - 2 * MARGIN, shown - begin, "s")
+    canvas.axis(canvas.y, MARGIN, WIDTH - 2 * MARGIN, shown - begin, "seconds")
     canvas.y += 18
-    alt = (f"Two lanes over {end - begin:.2f} seconds: the disk reads for {numbers['read']:.2f} s, the processor "
+    alt = (f"Two lanes over {end - begin:.2f} seconds: the file is read for {numbers['read']:.2f} s, the processor "
            f"computes for {numbers['compute']:.2f} s, both at once for {numbers['both']:.2f} s.")  # fmt: skip
     if curve:
         alt += f" Resident memory is {format_size(numbers['resident peak'])} at most."
@@ -211,29 +212,31 @@ def draw_lane(canvas, words, spans, begin, end):
         colour = PARTS.get(part_of(name), OTHER)
         canvas.rect(x, canvas.y, max(0.6, width), 26, colour, "#FFFFFF" if width > 4 else None, line=0.5)
         label = name.split()[0] if part_of(name) else fitted(name, width - 3, SMALL)
-        if text_width(label, SMALL) < width - 2:
+        if text_width(label, SMALL) <= width:  # an estimate that is wide already
             canvas.text(x + width / 2, canvas.y + 17, label, SMALL, "middle", ink_on(colour))
     canvas.y += 26
 
 
 def draw_curve(canvas, curve, begin, end, height=90):
-    """The resident bytes as a stepped area from 0, with the highest value at its place."""
+    """The resident bytes as a stepped area from 0, with lines at round numbers of MB."""
     canvas.y += 12
     if not curve:
         return
     scale = (WIDTH - 2 * MARGIN) / (end - begin)
-    highest_at, highest = max(curve, key=lambda point: point[1])
-    lowest = min(size for _, size in curve)
-    canvas.y += 14
+    highest, lowest = max(size for _, size in curve), min(size for _, size in curve)
+    canvas.y += 4
+    words = f"resident memory: from {format_size(lowest)} to {format_size(highest)}"
+    canvas.text(MARGIN, canvas.y, words, NORMAL, weight="bold")
+    canvas.y += 5
     base = canvas.y + height
     points = [(MARGIN + (at - begin) * scale, base - height * size / highest) for at, size in curve]
     stepped = [point for one, two in pairwise(points) for point in (one, (two[0], one[1]))] + points[-1:]
     canvas.path([(stepped[0][0], base), *stepped, (stepped[-1][0], base)], PALE)
     canvas.path(stepped, stroke=INK, width=1.5)
-    words = f"resident, from {format_size(lowest)} to {format_size(highest)}"
-    half = BOLD * text_width(words, SMALL) / 2
-    place = min(max(MARGIN + (highest_at - begin) * scale, MARGIN + half), WIDTH - MARGIN - half)
-    canvas.text(place, canvas.y - 4, words, SMALL, "middle", weight="bold")
+    for step in rounded_steps(highest / 1e6, 3)[1:]:
+        y = base - height * step * 1e6 / highest
+        canvas.line(MARGIN, y, WIDTH - MARGIN, y, QUIET, 0.7, dashed=True)
+        canvas.text(MARGIN + 3, y + 13, f"{step:,g} MB", colour=QUIET)
     canvas.y = base
 
 
@@ -244,10 +247,10 @@ def growing(rows: Mapping[str, Mapping[str, int]]) -> Picture:
     """Draw the bytes of the whole process lever by lever: a stacked bar a row, and what each lever takes away or adds.
 
     `rows` is {lever: {kind: bytes}} in the order in which levers are applied; the first row is the start. Kinds are
-    those of KINDS: libraries, weights, activations, heap. `numbers` are the whole bytes of each row. Raises ValueError
-    for unknown kinds, negative bytes and no rows.
+    those of KINDS: libraries, and the growth beyond them, file-backed and anonymous. `numbers` are the whole bytes of
+    each row. Raises ValueError for unknown kinds, negative bytes and no rows.
 
-        growing({"transformers": {"libraries": 337_000_000, "weights": 409_000_000}, "int8": {...}})
+        growing({"transformers": {"libraries": 337_000_000, "file-backed": 409_000_000}, "int8": {...}})
     """
     strange = {kind for sizes in rows.values() for kind in sizes} - KINDS.keys()
     if strange or any(size < 0 for sizes in rows.values() for size in sizes.values()):

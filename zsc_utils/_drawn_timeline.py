@@ -7,14 +7,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from zsc_utils._sizes import format_size
-from zsc_utils._svg import BOLD, MARGIN, SHOWN_PIXELS, SMALL, WIDTH, Canvas, Picture, text_width
+from zsc_utils._svg import BOLD, MARGIN, QUIET, SHOWN_PIXELS, SMALL, WIDTH, Canvas, Picture, text_width
 from zsc_utils.plots import BYTES, CHOSEN
 
 if TYPE_CHECKING:
     from zsc_utils._tensors import Step
 
 PHASES = {"embed": "embeddings", ".attention": "attention", "encoder": "feed-forward"}  # words in names of modules
-UNNAMED = "no module"
+UNNAMED = "outside of modules"
 CURVE = 150  # height of the curve
 # Moves the line to a step and tells it. It runs in the page, without a kernel, so the slider works in static pages too.
 MOVE = """
@@ -42,10 +42,14 @@ def timeline_slider(steps: "Sequence[Step]") -> Picture:
         raise ValueError("no steps: memory.timeline found no allocation")
     place = max(range(len(steps)), key=lambda number: steps[number].alive)
     peak = steps[place]
-    cause = " ".join(filter(None, (peak.module.removeprefix("bert."), peak.op))) or "an unnamed step"
+    module = peak.module.removeprefix("bert.").removeprefix("encoder.")
+    cause = " ".join(filter(None, (module, peak.op))) or "an unnamed step"
     title = f"The peak is {format_size(peak.alive)}, at step {place + 1} of {len(steps)}"
-    canvas = Canvas(title, f"Tensor bytes alive after each allocation and release. Peak: {cause}.")
-    phases = dict.fromkeys(map(phase_of, steps))
+    canvas = Canvas(title, "Tensor bytes alive after each allocation and release.")
+    canvas.y -= 6  # the next line belongs to the one above
+    canvas.paragraph(f"Peak: {cause}", SMALL, colour=QUIET)
+    canvas.y += 6
+    phases = dict.fromkeys(phase_of(step) for step in steps if step.alive * CURVE >= peak.alive)  # what can be seen
     canvas.key({UNNAMED if phase == "activations" else phase: BYTES[phase] for phase in phases})
     top = canvas.y + 16
     scale = draw_steps(canvas, steps, top, peak.alive)
@@ -70,18 +74,21 @@ def phase_of(step):
 
 
 def draw_steps(canvas, steps, top, largest):
-    """The curve as areas, one for each run of steps of one phase. Returns the units of a step."""
+    """The curve as areas, one for each run of steps of one phase. Returns the units of a step.
+
+    Areas have an edge of their own colour: of many steps, one that is alone would be too narrow to be seen.
+    """
     scale, base = (WIDTH - 2 * MARGIN) / len(steps), top + CURVE
     for phase, run in groupby(enumerate(steps), key=lambda pair: phase_of(pair[1])):
         points = [(MARGIN + (number + side) * scale, base - CURVE * step.alive / largest)
                   for number, step in run for side in (0, 1)]  # fmt: skip
-        canvas.path([(points[0][0], base), *points, (points[-1][0], base)], BYTES[phase])
+        canvas.path([(points[0][0], base), *points, (points[-1][0], base)], BYTES[phase], BYTES[phase])
     return scale
 
 
 def slider(steps, place, scale, top, height):
     """HTML of the slider, at the peak first: its steps as data, and what moving it does."""
-    said = [f"{step.module} {step.op}".strip() for step in steps]
+    said = [f"{step.module} {step.op}".strip() or UNNAMED for step in steps]
     names = {name: number for number, name in enumerate(dict.fromkeys(said))}
     rows = [[step.alive, step.change, names[name]] for step, name in zip(steps, said)]
     span = scale * (len(steps) - 1) / WIDTH
@@ -91,7 +98,14 @@ def slider(steps, place, scale, top, height):
     style = f"display:block;width:{SHOWN_PIXELS}px;max-width:100%"
     control = (f'<input type="range" aria-label="step of the timeline" min="0" max="{len(steps) - 1}" value="{place}" '
                f'style="{style}" oninput="{html.escape(move, quote=True)}">')  # fmt: skip
-    return f'<div{data}><i></i>{control}<output style="{style};min-height:3em"></output></div>'
+    told = html.escape(told_step(steps, place, said[place]))
+    return f'<div{data}><i></i>{control}<output style="{style};min-height:3em">{told}</output></div>'
+
+
+def told_step(steps, place, said):
+    """What the slider says of a step, as MOVE says it."""
+    change = f"{'releases' if steps[place].change < 0 else 'allocates'} {abs(steps[place].change) / 1e6:.3f} MB"
+    return f"step {place + 1} of {len(steps)}: {change}, alive {steps[place].alive / 1e6:.3f} MB · {said}"
 
 
 def as_attribute(value):

@@ -39,6 +39,5 @@ def rounded_up(size: int) -> str:
 
 
 def in_columns(rows: dict[str, int]) -> str:
-    """Format {purpose: bytes} as lines, with the bytes in MB as a column."""
-    width = max(70, *map(len, rows))
-    return "\n".join(f"{what:<{width}}{size / 1e6:>8.1f} MB" for what, size in rows.items())
+    """Format {purpose: bytes} as lines: the bytes in MB as a column, then the purpose, which may be long."""
+    return "\n".join(f"{size / 1e6:>8.1f} MB  {what}" for what, size in rows.items())

@@ -15,7 +15,7 @@ SHOWN_PIXELS = 480  # width on larger screens
 SMALL, NORMAL, LARGE = 12, 13, 15  # sizes of text, in units
 MARGIN = 8
 BOLD = 1.08  # how much wider bold letters are
-INK, PALE, WHITE = "#1A1A1A", "#DDDDDD", "#FFFFFF"
+INK, PALE, WHITE, BLACK = "#1A1A1A", "#DDDDDD", "#FFFFFF", "#000000"
 QUIET = "#595959"  # for notes: 7 times the contrast of white, as accessible text needs
 FONTS = "Arial, Helvetica, 'DejaVu Sans', 'Noto Sans CJK SC', sans-serif"
 NARROW, BROAD = "iljtfrI.,:;|!'()[] ", "mwMW@%—…→"
@@ -185,8 +185,11 @@ def rounded_steps(largest, count):
 
 
 def ink_on(colour: str) -> str:
-    """Return black or white, whichever is easier to read on a colour such as "#0072B2"."""
+    """Return black or white, whichever is easier to read on a colour such as "#0072B2" (WCAG's contrast is larger).
+
+    It is a black that is deeper than INK: on the green of plots.BYTES its contrast is 6.1, that of INK is 5.
+    """
     parts = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return INK if (light + 0.05) ** 2 > 0.05 * 1.05 else WHITE
+    return BLACK if (light + 0.05) ** 2 > 0.05 * 1.05 else WHITE

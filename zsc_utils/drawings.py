@@ -140,7 +140,7 @@ def shade(share):
 # -------------------------------------------------------------------------------------------------------------- bits
 
 COLUMN = (WIDTH - 3 * MARGIN) / 2  # width of a histogram
-BINS, HILL, STRIPS = 41, 40, 4  # bars of a histogram, its height, and how many groups' levels are shown
+BINS, HIGHEST, STRIPS = 41, 40, 4  # bars of a histogram, its height, and how many groups' levels are shown
 SCALE_BITS = 32
 
 
@@ -191,7 +191,7 @@ def bits(weights: ArrayLike, counts: Sequence[int] = (8, 4, 3, 2), *, group: int
     shown = 4 if 4 in counts else min(counts)
     title = (f"{shown} bits: {numbers[f'{shown} bits, row']:.1%} error with one scale a row, "
              f"{numbers[f'{shown} bits, group']:.1%} with one for {group} weights")  # fmt: skip
-    note = f"Hills: how many of the {row.size:,} weights lie there. Ticks below: the levels they are rounded to."
+    note = f"Bars: how many of the {row.size:,} weights lie there. Ticks below: the levels they are rounded to."
     canvas = Canvas(title, note)
     for x, words in ((MARGIN, "scale per row"), (2 * MARGIN + COLUMN, f"scale per {group} weights")):
         canvas.text(x, canvas.y + 12, words, NORMAL, weight="bold")
@@ -199,7 +199,7 @@ def bits(weights: ArrayLike, counts: Sequence[int] = (8, 4, 3, 2), *, group: int
     for count in counts:
         for x, kind in ((MARGIN, "row"), (2 * MARGIN + COLUMN, "group")):
             draw_grid(canvas, x, row, drawn[count, kind][1], f"{count} bits, {kind}", numbers)
-        canvas.y += HILL + STRIPS * 6 + 40
+        canvas.y += HIGHEST + STRIPS * 6 + 46
     highest = np.abs(row).max()
     count = len(drawn[shown, "group"][1])
     more = f" Shown are {STRIPS} of {count} groups." if count > STRIPS else ""
@@ -215,19 +215,19 @@ def draw_grid(canvas, x, row, levels, name, numbers):
     bar = COLUMN / BINS
     for place, count in enumerate(counts):
         if count:
-            height = HILL * count / counts.max()
-            canvas.rect(x + place * bar, top + HILL - height, bar * 0.9, height, BYTES["feed-forward"])
-    canvas.line(x, top + HILL, x + COLUMN, top + HILL, QUIET)
+            height = HIGHEST * count / counts.max()
+            canvas.rect(x + place * bar, top + HIGHEST - height, bar * 0.9, height, BYTES["feed-forward"])
+    canvas.line(x, top + HIGHEST, x + COLUMN, top + HIGHEST, QUIET)
     shown = levels[:STRIPS]
     for place, own in enumerate(shown):
-        y, height = top + HILL + 3 + 6 * place, 14 if len(levels) == 1 else 5
+        y, height = top + HIGHEST + 3 + 6 * place, 14 if len(levels) == 1 else 5
         at = x + (own / highest + 1) / 2 * COLUMN
         if (at[1] - at[0]) < 2:  # ticks would touch
             canvas.rect(at[0], y, at[-1] - at[0], height, CHOSEN)
             continue
         for tick in at:
             canvas.line(tick, y, tick, y + height, CHOSEN, 1.5)
-    y = top + HILL + STRIPS * 6 + 13
+    y = top + HIGHEST + STRIPS * 6 + 18
     canvas.text(x, y, f"{name.split(',')[0]}: error {numbers[name]:.1%}", SMALL, weight="bold")
     canvas.text(x, y + 13, f"{numbers[f'{name}: stored']:.2f} bits a weight", SMALL, colour=QUIET)
 

@@ -4,8 +4,9 @@ The colours are Okabe and Ito's, distinct for colour-blind readers. Sizes and fo
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.lines import Line2D
+from matplotlib.path import Path as Line
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -24,10 +27,13 @@ BYTES = {
     "head": "#F0E442",
     "activations": "#CC79A7",
     "file-backed": "#999999",
+    "libraries": "#666666",
 }
 ENGINES = {"ours": "#D55E00", "transformers": "#56B4E9", "ModelScope": "#000000"}
 CHOSEN, OTHER = "#D55E00", "#BBBBBB"  # the best label, and all others
+QUIET = "#595959"  # for notes, as in drawings
 CHINESE = "Noto Sans CJK SC"
+STEPS = ("#D55E00", "#009E73", "#0072B2")  # from the levers that take least to those that take most
 SHARES = "Blues"  # one hue that only gets darker, so colour-blind readers see the same: white is none, dark is all
 
 
@@ -64,10 +70,33 @@ def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 
 
+def stairs(axes: Axes, plans: Mapping[int, Any]) -> None:
+    """Draw what plans predict over their budgets, {budget in MB: plan.Plan}: a bar a plan, coloured by its levers.
+
+    The dotted line is where a plan would take all of its budget; the title counts the plans that are not above it.
+    """
+    kinds: dict[str, dict[int, float]] = {}
+    for budget, made in plans.items():
+        kind = f"{made.setting.precision}, layers {'streamed' if made.setting.block else 'in memory'}"
+        kinds.setdefault(kind, {})[budget] = made.predicted / 1e6
+    gaps = [after - before for before, after in pairwise(sorted(plans))]
+    width = 0.6 * min(gaps, default=1)
+    for (kind, heights), colour in zip(kinds.items(), STEPS, strict=False):
+        axes.bar(list(heights), list(heights.values()), width=width, color=colour, label=kind)
+    most = 1.05 * max(plans)
+    axes.plot((0, most), (0, most), color="black", linewidth=1, linestyle=":", label="all of the budget")
+    kept = sum(made.predicted <= budget * 1e6 for budget, made in plans.items())
+    axes.set(xlabel="memory_budget, MB", ylabel="predicted at most, MB", xlim=(0, most), ylim=(0, most))
+    axes.set_title(f"{kept} of {len(plans)} plans keep their budget")
+    axes.legend(loc="upper left", frameon=False)
+
+
 MARKERS = "sD^v<>PXphd8"  # for families of peers
 OURS = {"ours without torch": "*", "ours": "o"}
 # where a name may stand, in points and degrees: at first beside error bars, not on them
 ANGLES = (30, 330, 150, 210, 60, 300, 120, 240, 0, 180, 90, 270)
+CROSSED = 60  # pixels that a name may cover, or points that it may be further away, rather than cross a line
+STARTS = {"left": 0.0, "center": 0.5, "right": 1.0}  # where in a name, aligned so, its line ends
 AROUND = [(distance, angle) for distance in (10, 16, 26, 38, 52, 70, 90, 115) for angle in ANGLES]
 
 
@@ -75,8 +104,9 @@ def frontier(axes: Axes, record: dict) -> None:
     """Plot texts a second over the whole process in MB, for each way in a record of benchmarks/containers.py.
 
     Each point has its name beside it, the marker of its family, and the spread of its turns; it is hollow if its
-    answers may differ from the baseline's. A dotted line joins the ways of `best`; the title names its ends.
-    Older records, of growth after imports, are plotted by that, and the axis says so.
+    answers may differ from the baseline's. A dotted line joins the ways of `best`; the title names its ends, and a
+    legend below the axes says what colours and marks mean. Older records, of growth after imports, are plotted by that,
+    and the axis says so.
     """
     whole = "ways" in record
     ways = record["ways" if whole else "engines"]
@@ -92,13 +122,30 @@ def frontier(axes: Axes, record: dict) -> None:
     edge = best(points)
     axes.plot(*zip(*sorted(points[name] for name in edge)), color=ENGINES["ours"], linewidth=1, linestyle=":")
     x = "whole process, MB, libraries included" if whole else "an older meter: process growth after imports, MB"
-    axes.set(xlabel=f"{x}; hollow: answers may differ", ylabel="texts a second")
+    axes.set(xlabel=x, ylabel="texts a second")
     axes.margins(0.1)
     axes.set(xlim=(0, None), ylim=(0, None))
     least, most = min(edge, key=lambda name: points[name]), max(edge, key=lambda name: points[name][1])
     axes.set_title(f"Least memory: {least}, {points[least][0]:.0f} MB\n"
                    f"Most speed: {most}, {points[most][1]:.2f} texts a second", loc="left", fontsize=10)  # fmt: skip
+    explain_marks(axes, points)
     name_points(axes, points)
+
+
+def explain_marks(axes: Axes, names: Iterable[str]) -> None:
+    """Write a legend below the axes: whose ways they are, and what a hollow mark and the dotted line mean."""
+    ours, others = ENGINES["ours"], ENGINES["transformers"]
+    words = {"ours": "ours, with torch", "ours without torch": "ours, without torch"}
+    marks = [(words[own], OURS[own], ours, ours) for own in words if own in {*map(family, names)}]
+    if any(family(name) not in OURS for name in names):
+        marks.append(("others: a shape for each", MARKERS[0], others, others))
+    marks.append(("hollow: answers may differ from fp32", "o", QUIET, "white"))
+    lines = [
+        Line2D([], [], linestyle="none", marker=marker, color=colour, markerfacecolor=inside, label=label)
+        for label, marker, colour, inside in marks
+    ]
+    lines.append(Line2D([], [], color=ours, linewidth=1, linestyle=":", label="no way is better in both"))
+    axes.legend(handles=lines, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=3, frameon=False, fontsize=8)
 
 
 def place(one: dict, record: dict) -> tuple[float, float]:
@@ -130,28 +177,40 @@ def markers(names: Iterable[str]) -> dict[str, str]:
 
 
 def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Write each point's name beside it, where it covers no other name and no point; far ones have a line to it."""
+    """Write each point's name beside it, with a line to it. A name covers no other name and no point, and as few lines
+    as possible."""
     if figure := axes.get_figure(root=True):
         figure.draw_without_rendering()  # the scale of the axes is settled now
     pixels = {name: axes.transData.transform(point) for name, point in points.items()}
     unit = axes.figure.dpi / 72  # pixels a point
-    taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in pixels.values()]
+    taken = {name: Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit)
+             for name, (x, y) in pixels.items()}  # fmt: skip
+    lines: list[Line] = []
     for name in sorted(points, key=lambda name: -points[name][1]):
-        text = axes.annotate(name, points[name], (0, 0), textcoords="offset points", fontsize=7, va="center",
-                             arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": OTHER})  # fmt: skip
-        size = Text.get_window_extent(text)  # of the words, not of the line to the point
-        spots = [spot(pixels[name], distance, angle, size, unit) for distance, angle in AROUND]
-        cost = [covered(box, taken, axes.bbox) for box, _, _ in spots]
-        box, offset, side = spots[min(range(len(spots)), key=cost.__getitem__)]
-        text.set(position=offset, horizontalalignment=side)
-        taken.append(box)
+        measured = axes.annotate(name, points[name], fontsize=8)
+        size = Text.get_window_extent(measured)
+        measured.remove()
+        others = [box for other, box in taken.items() if other != name]
+        found = []
+        for distance, angle in AROUND:
+            box, offset, side = spot(pixels[name], distance, angle, size, unit)
+            line = Line([pixels[name], pixels[name] + [part * unit for part in offset]])
+            crossed = sum(map(line.intersects_bbox, others)) + sum(one.intersects_bbox(box) for one in lines)
+            cost = covered(box, [*taken.values()], axes.bbox) + CROSSED * crossed + distance
+            found.append((cost, box, offset, side, line))
+        _, box, offset, side, line = min(found, key=lambda each: each[0])
+        arrow = {"arrowstyle": "-", "linewidth": 0.6, "color": QUIET, "shrinkB": 4, "relpos": (STARTS[side], 0.5)}
+        axes.annotate(name, points[name], offset, textcoords="offset points", fontsize=8, ha=side, va="center",
+                      arrowprops=arrow)  # fmt: skip
+        taken[f"name of {name}"] = box
+        lines.append(line)
 
 
 def spot(point, distance, angle, size, unit):
     """Where a name would stand: (its box in pixels, its offset in points, its alignment)."""
     right, up = distance * math.cos(math.radians(angle)), distance * math.sin(math.radians(angle))
     side = "center" if abs(right) < 1 else "left" if right > 0 else "right"
-    start = {"left": 0.0, "center": 0.5, "right": 1.0}[side] * size.width
+    start = STARTS[side] * size.width
     box = Bbox.from_bounds(
         point[0] + right * unit - start, point[1] + up * unit - size.height / 2, size.width, size.height
     )

@@ -33,6 +33,7 @@ ROWS = 256  # rows of a part: the work that a killed worker loses, and the step 
 BLOCKS = 10_000  # blocks that Ray schedules, at most; with more parts, a block holds several
 TRIES = 3  # attempts at a part whose worker dies
 OBJECT_STORE_BYTES = 100 * 10**6  # Ray's shared memory on a local run; the parts take very little of it
+ON_DEMAND = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}  # no process waits for work
 BAD, HIDDEN, SETTINGS = "_bad_rows.jsonl", ".unfinished", "settings.json"  # dataset readers skip names with _ or .
 
 
@@ -393,7 +394,10 @@ def cluster(address=None):
         )
     if started:
         address = address or os.environ.get("RAY_ADDRESS")
-        local = dict(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _node_ip_address="127.0.0.1")
+        local = dict(
+            include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _node_ip_address="127.0.0.1",
+            _system_config=ON_DEMAND,
+        )  # fmt: skip
         with quiet_core():
             ray.init(address or "local", log_to_driver=False, logging_level="error", **({} if address else local))
     context = ray.data.DataContext.get_current()

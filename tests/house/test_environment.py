@@ -35,7 +35,7 @@ FLOORS = [
     + ["_weights"],
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
-    ["_drawn_layer", "_drawn_process", "_drawn_timeline"],
+    ["_charts_00", "_drawn_layer", "_drawn_process", "_drawn_timeline"],
     ["_labelled", "_results", "_ways", "memory", "onnx_engine"],
     ["_evaluation_table", "_int8"],
     ["formats"],
@@ -50,7 +50,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # for notebooks and tests: no other room imports them
-SIDE = {"samples", "claims", "drawings", "exercises", "_charts_01", "_charts_07"}
+SIDE = {"samples", "claims", "drawings", "exercises", "_charts_01", "_charts_02", "_charts_07", "_workers_07"}
 WITHOUT_TORCH = (
     "_agreement _checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process "
     "_results _sizes _text _types _ways batching classifier evaluation exercises exercises.lesson_02 "

@@ -197,8 +197,8 @@ def useful_share(lengths, batches):
     slots = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
     return sum(lengths[i] for batch in batches for i in batch) / slots
 """,
-    "pairs": """
-def pairs(texts, labels, template):
+    "all-pairs": """
+def all_pairs(texts, labels, template):
     return [(text, template.format(label)) for text in texts for label in labels]
 """,
     "sliding": """

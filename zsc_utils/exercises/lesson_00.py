@@ -7,7 +7,7 @@ from zsc_utils.exercises import Guess, Wrong, exercise, filled
 GUESSES: list[Guess] = [
     Guess("sport-share", "percent", "the score of the label sport for the headline about a club's shares", 90),
     Guess("unseen-right", "right", "four texts with labels that training never had", 2),
-    Guess("opening-mini", "mb", "growth of the process when a second copy of mini is opened and used", 120),
+    Guess("opening-mini", "mb", "the growth of the process when a second copy of mini is opened and used", 120),
 ]
 
 

@@ -8,12 +8,14 @@ from zsc_utils.exercises._numbers import compare, missing_terms, number
 
 GUESSES: list[Guess] = [
     Guess("whole-process", "mb", "the whole process that runs the base model on one text", 3000, 1800),
-    Guess("parameter-count", "millions", "parameters of the base model", 110, 110),
+    Guess("parameter-count", "million", "the parameters of the base model", 110, 110),
     Guess("peak-512", "mb", "peak activations of one text of 512 tokens", 1500, (1000, 2000)),
     Guess("depth", "times", "peak activations with 24 layers against those with 2", 12),
-    Guess("attention-peak", "tokens", "length from which on eager attention is the peak of the pass", 128),
-    Guess("article-among-headlines", "times", "growth of the peak when one headline of a batch becomes an article", 2),
-    Guess("four-readers", "times", "resident bytes of four processes that share a file, over proportional ones", 1),
+    Guess("attention-peak", "tokens", "the length from which on eager attention is the peak of the pass", 128),
+    Guess(
+        "article-among-headlines", "times", "the growth of the peak when one headline of a batch becomes an article", 2
+    ),
+    Guess("four-readers", "times", "the resident bytes of four processes that share a file, over proportional ones", 1),
 ]
 
 # (B, S, h, f): the base model; a batch; a narrow feed-forward network, where another moment is the peak

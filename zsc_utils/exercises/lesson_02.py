@@ -8,11 +8,13 @@ from zsc_utils.exercises import Guess, Wrong, exercise
 from zsc_utils.exercises._numbers import compare
 
 GUESSES: list[Guess] = [
-    Guess("largest-error", "steps", "largest error of a rounded weight, in steps of the scale", 1),
-    Guess("bits-needed", "bits", "fewest bits of a weight that keep 95 % of the answers, in groups of 32", 8),
-    Guess("int8-share", "percent", "bytes that quantize_dynamic leaves of the weights", 25, 30),
-    Guess("bf16-speed", "times", "speed of bf16 against fp32 on this processor", 2),
-    Guess("int8-speed", "times", "speed of int8 against fp32 on this processor", 4),
+    Guess(
+        "largest-error", "percent", "the largest error of a rounded weight, as a share of one step of the scale", 100
+    ),
+    Guess("bits-needed", "bits", "the fewest bits of a weight that keep 95 % of the answers, in groups of 32", 8),
+    Guess("int8-share", "percent", "the bytes that quantize_dynamic leaves of the weights", 25, 30),
+    Guess("bf16-speed", "times", "the speed of bf16 against fp32 on this processor", 2),
+    Guess("int8-speed", "times", "the speed of int8 against fp32 on this processor", 4),
 ]
 
 

@@ -7,8 +7,8 @@ from zsc_utils.exercises._numbers import compare
 
 GUESSES: list[Guess] = [
     Guess("padding-share", "percent", "tokens that are padding, in batches of 16 as they come", 10),
-    Guess("batch-dominates", "pairs", "pairs of 128 tokens whose activations weigh more than the weights", 8),
-    Guess("stream-growth", "mb", "growth of the process from 100 to 800 streamed texts", 50),
+    Guess("batch-dominates", "pairs", "pairs of 64 tokens whose activations weigh more than the weights", 8),
+    Guess("stream-growth", "mb", "growth of the process from 100 to 400 streamed texts", 50),
 ]
 
 # (lengths of pairs, most tokens of a batch): mixed, equal, one that is longer than the budget, one alone
@@ -100,11 +100,11 @@ def useful_share(attempt: Any) -> str:
 
 
 @exercise(
-    "pairs",
-    "Write pairs(texts, labels, template): a list of (text, hypothesis), all labels of the first text, then of the "
+    "all-pairs",
+    "Write all_pairs(texts, labels, template): a list of (text, hypothesis), all labels of the first text, then of the "
     "next. The label stands in place of the template's {}.",
 )
-def pairs(attempt: Any) -> str:
+def all_pairs(attempt: Any) -> str:
     texts, labels, template = ["央行下调利率", "国足赢了"], ["财经", "体育", "旅游"], "这篇文章的标题是{}"
     right = [(text, template.format(label)) for text in texts for label in labels]
     got = list(attempt(list(texts), list(labels), template))

@@ -13,7 +13,7 @@ GUESSES: list[Guess] = [
     Guess("mapped-peak", "times", "peak of from_pretrained while it loads, in multiples of the file", 1),
     Guess("quarter-read", "mb", "resident memory after a quarter of a mapped file was read", 102),
     Guess("reading-share", "percent", "reading's time as a share of computing's, layers streamed", 100),
-    Guess("smallest-budget", "mb", "smallest budget that runs the base model in fp32", 200),
+    Guess("smallest-budget", "mb", "smallest budget that runs a third of the base model's layers in fp32", 30),
 ]
 
 LAYERS = 5

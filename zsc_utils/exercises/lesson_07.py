@@ -12,14 +12,14 @@ from zsc_utils.exercises import Guess, Wrong, exercise
 from zsc_utils.exercises._numbers import compare
 
 GUESSES: list[Guess] = [
-    Guess("second-worker", "mb", "memory that a second worker with shared weights costs", 400),
-    Guess("second-model", "mb", "memory that the second worker's model costs", 409),
+    Guess("second-worker", "mb", "memory that a second worker with shared weights costs", 300),
+    Guess("second-model", "mb", "memory that the second worker's model costs", 182),
     Guess("two-workers-speed", "times", "speed of two workers with one thread against one with two", 2),
     Guess("rows-that-arrive", "rows", "rows, of 240, that arrive by the plain way", 240),
     Guess("again", "seconds", "time of the same call once more", 10),
     Guess("shared-against-int8", "workers", "workers from which on shared fp32 is smaller than int8", 2),
-    Guess("rows-lost", "rows", "rows that are missing after a kill", 32),
-    Guess("rows-twice", "rows", "rows that come twice after a kill", 32),
+    Guess("rows-lost", "rows", "rows that are missing after a kill", 12),
+    Guess("rows-twice", "rows", "rows that come twice after a kill", 12),
 ]
 
 PATIENCE = 2.0  # seconds that two attempts wait for each other
@@ -52,10 +52,25 @@ def name_of(part):
     "same folder, and any of them may die.",
 )
 def worker_two_bugs(attempt: Any) -> str:
-    for look in (one_part, interrupted, done_already, at_once):
+    for look in (one_part, interrupted):
         with tempfile.TemporaryDirectory() as folder:
             look(attempt, Path(folder))
+    left = [wrong for look in (done_already, at_once) if (wrong := bug_found(look, attempt))]
+    if len(left) == 2:  # the line below a stub names no bug, for the reader is looking for them
+        raise Wrong("Both bugs are still there.")
+    if left:
+        raise left[0]
     return "A result appears when it is whole, workers do not share unfinished files, and done parts are skipped."
+
+
+def bug_found(look, attempt):
+    """The Wrong that a look at the attempt raises, or None."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            look(attempt, Path(folder))
+    except Wrong as wrong:
+        return wrong
+    return None
 
 
 def one_part(attempt, output):

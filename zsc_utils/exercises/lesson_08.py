@@ -1,29 +1,37 @@
-"""What lesson 08 asks: what libraries cost a process, how many workers fit, which engine for a container."""
+"""What lesson 08 asks: what libraries cost a process, what becomes of it in a container, which engine to choose."""
 
 from zsc_utils.exercises import Guess, Wrong, exercise, filled
 
 GUESSES: list[Guess] = [
-    Guess("torch-process", "mb", "a process that has imported torch and transformers and loaded no model", 100),
+    Guess("torch-alone", "mb", "a process that has imported torch and nothing else", 100),
     Guess("lean-process", "mb", "a process that has imported numpy, tokenizers and onnxruntime", 100),
     Guess("smallest-pipeline", "mb", "the smallest container in which the pipeline of transformers finishes", 1024),
     Guess("smallest-ours", "mb", "the smallest container in which one of our ways finishes", 256),
+    Guess("import-line", "mb", "the line `import torch` in a process that uses it for nothing", 230),
 ]
 
 
-@exercise("workers-that-fit", "Return how many workers fit in a container if they share their file-backed pages.")
-def workers_that_fit(attempt):
-    found = filled(attempt(512, 60, 70))
-    if found == 512 // (60 + 70):
-        raise Wrong("That counts the file-backed pages once for each worker: they are in memory once for all.")
-    if found == 512 // 60:
-        raise Wrong("The file-backed pages are missing: the container is charged for them, once.")
-    if found == 512 / 60 or found == (512 - 70) / 60:
-        raise Wrong("A part of a worker does not run: round down.")
-    if found != (512 - 70) // 60:
-        raise Wrong(f"512 MB, less 70 MB of shared files, at 60 MB for each worker are 7 workers, not {found}.")
-    if filled(attempt(50, 60, 70)) != 0:
-        raise Wrong("In 50 MB not even the files fit: the answer is 0, never below it.")
-    return "Files once, anonymous pages for each worker."
+FATES = ("fits", "slow", "killed")
+
+
+@exercise("fits-slow-killed", 'Return "fits", "slow" or "killed" for a process in a container of that limit.')
+def fits_slow_killed(attempt):
+    for limit in (256, 192, 128):
+        if filled(found := attempt(limit, 162, 47)) not in FATES:
+            raise Wrong(f"Return one of the three words {', '.join(FATES)}, not {found!r}.")
+    if attempt(256, 162, 47) != "fits":
+        raise Wrong("162 and 47 MB are 209 MB, less than 256: no page has to leave memory, so it fits.")
+    if attempt(192, 162, 47) == "fits":
+        raise Wrong("209 MB are more than 192. Files are charged too: their pages are taken back and read again. Slow.")
+    if attempt(192, 162, 47) == "killed":
+        raise Wrong("Of 209 MB, 47 are parts of files: the kernel takes those back, and nobody is killed. It is slow.")
+    if attempt(128, 162, 47) != "killed":
+        raise Wrong("162 MB are anonymous: no file has them, so the kernel cannot take them back. 128 MB are too few.")
+    if attempt(100, 60, 200) != "slow":
+        raise Wrong("60 MB are anonymous, and 100 hold them. The 200 MB of files come and go: slow, not killed.")
+    if attempt(209, 162, 47) != "fits":
+        raise Wrong("A limit is the most that is allowed: 209 of 209 MB are not over it.")
+    return "Both together decide whether it fits; the anonymous pages alone, whether it is killed."
 
 
 @exercise("word-bytes", "Return the bytes of the table of words that a run reads, in fp32.")
