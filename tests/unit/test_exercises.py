@@ -248,6 +248,33 @@ def test_an_exception_is_told_with_its_line_and_no_traceback(doubled, capsys):
     assert capsys.readouterr().out == "✗ Your code raised ZeroDivisionError: division by zero (line 2 of its cell)\n"
 
 
+def test_a_function_that_returns_nothing_is_told_so(doubled):
+    assert exercises.judge("doubled", lambda x: None).says == "Your function returns nothing: is `return` missing?"
+    assert exercises.judge("doubled", lambda x: x).says == "Twice is missing."
+
+
+def test_only_a_function_that_writes_may_return_nothing():
+    silent = {name for name, one in exercises.all_exercises().items() if not one.returns}
+    assert silent == {"worker-two-bugs"}
+    for name in exercises.all_exercises().keys() - silent - {"fit-60mb", "neutral"}:
+        assert "is `return` missing?" in exercises.judge(name, lambda *given: None).says, name
+
+
+def test_a_right_number_s_neighbour_is_not_called_equal():
+    says = exercises.judge("matrix-bytes", lambda batch, heads, length: 4 * batch * heads * length**2 - 1).says
+    assert says.endswith("returns 12,582,911: too low by 1.")
+
+
+def test_half_a_mended_worker_hears_of_the_name_first():
+    def worker(part, answers, output):
+        unfinished = output / f"unfinished-{part}"
+        with unfinished.open("w") as file:
+            file.writelines(json.dumps(answer) + "\n" for answer in answers)
+        unfinished.replace(output / lesson_07.name_of(part))
+
+    assert "on the same part" in exercises.judge("worker-two-bugs", worker).says
+
+
 def test_stopping_a_cell_is_not_told_as_an_error(doubled):
     def stopped(_):
         raise KeyboardInterrupt
@@ -391,6 +418,9 @@ def shortest_first(lengths, max_tokens):
         ("prefetch", prefetch_with_a_thread),
         ("worker-two-bugs", worker_with_a_named_file),
         ("token-budget-batches", shortest_first),
+        ("worker-two-bugs", lambda *given: worker_with_a_named_file(*given) or "done"),
+        ("trust-threshold", lambda scores, right, wanted: next(
+            (score for score in sorted(scores) if right[scores >= score].mean() >= wanted), None)),
         ("fit-60mb", {"memory_budget": 60_000_000, "precision": "int8"}),
         ("resume", lambda total, rows, names: [
             [first, min(first + rows, total)] for first in range(0, total, rows)

@@ -61,6 +61,7 @@ class Exercise:
     asks: str
     judge: Callable[[Any], str]
     lesson: str
+    returns: bool = True  # False for a function that only writes, so that its None is no mistake
 
     @property
     def attempt(self) -> str:
@@ -92,8 +93,10 @@ class NotFilledIn(Exception):
 _exercises: dict[str, Exercise] = {}
 
 
-def exercise(name: str, asks: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+def exercise(name: str, asks: str, returns: bool = True) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
     """Register the decorated function as the check of an exercise. ValueError for a name that is taken.
+
+    `returns=False` is for a function that returns nothing even when it is right.
 
     >>> @exercise("two-bytes", "Return the bytes of a count of numbers in fp16.")
     ... def two_bytes(attempt):
@@ -106,7 +109,7 @@ def exercise(name: str, asks: str) -> Callable[[Callable[[Any], str]], Callable[
         known = _exercises.get(name)
         if known and known.lesson != judge.__module__:
             raise ValueError(f"exercise {name!r} is in {known.lesson} already")
-        _exercises[name] = Exercise(name, asks, judge, judge.__module__)
+        _exercises[name] = Exercise(name, asks, judge, judge.__module__, returns)
         return judge
 
     return register
@@ -274,14 +277,15 @@ def check(name: str, attempt: Any) -> None:
 def judge(name: str, attempt: Any) -> Judged:
     """Return what `check` prints. An exception of the attempt is told in one line, with its type and its line."""
     asked = _find("exercise", name, all_exercises())
+    nothing: list[bool] = []  # of each result: is it None?
     try:
-        return Judged(True, asked.judge(_watched(attempt)))
+        return Judged(True, asked.judge(_watched(attempt, nothing)))
     except NotFilledIn:
         return Judged(None, f"Not filled in yet. {asked.asks}")
-    except Wrong as wrong:
-        return Judged(False, str(wrong))
     except Exception as error:
-        return Judged(False, _told(error, attempt))
+        if asked.returns and nothing and all(nothing):
+            return Judged(False, "Your function returns nothing: is `return` missing?")
+        return Judged(False, str(error) if isinstance(error, Wrong) else _told(error, attempt))
 
 
 def filled(value: Any) -> Any:
@@ -292,10 +296,18 @@ def filled(value: Any) -> Any:
     return value
 
 
-def _watched(attempt):
-    """The attempt, filled in; a function is wrapped so that each of its results is."""
+def _watched(attempt, nothing):
+    """The attempt, filled in; a function is wrapped so that each of its results is, and `nothing` knows the None."""
     filled(attempt)
-    return (lambda *args, **named: filled(attempt(*args, **named))) if callable(attempt) else attempt
+    if not callable(attempt):
+        return attempt
+
+    def watched(*args, **named):
+        result = attempt(*args, **named)
+        nothing.append(result is None)
+        return filled(result)
+
+    return watched
 
 
 def _told(error, attempt):

@@ -27,7 +27,11 @@ def compare(got: Any, right: float, call: str, mistakes: Mapping[float, str]) ->
     for other, says in mistakes.items():
         if isclose(value, other, rel_tol=1e-9) and not isclose(other, right, rel_tol=1e-9):
             raise Wrong(says)
-    raise Wrong(f"{call} returns {value:,.6g}: {how_far(value, right, '')}")
+    far = how_far(value, right, "")
+    if far == "equal" or far.startswith("less than 1 %"):  # so near that only the difference shows what is wrong
+        side = "high" if value > right else "low"
+        raise Wrong(f"{call} returns {value:,.12g}: too {side} by {abs(value - right):,.3g}.")
+    raise Wrong(f"{call} returns {value:,.6g}: {far}")
 
 
 def missing_terms(got: float, terms: Mapping[str, int], most: int = 3) -> Sequence[str]:

@@ -72,11 +72,11 @@ def lacking(shape, got, attempt):
     return f"my_predict{shape} returns {got:,.0f}, which is {got / u:.3g} u. Which moment has that many u?"
 
 
-SIZES = (
+SIZES = (  # the first one's sizes are unrelated, so that no two terms are equal by chance
+    dict(vocab_size=1009, max_position_embeddings=61, type_vocab_size=7, hidden_size=48,
+         intermediate_size=176, num_hidden_layers=5, num_attention_heads=4, num_labels=5),
     dict(vocab_size=21128, max_position_embeddings=512, type_vocab_size=2, hidden_size=768,
          intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, num_labels=3),
-    dict(vocab_size=1000, max_position_embeddings=64, type_vocab_size=2, hidden_size=48,
-         intermediate_size=176, num_hidden_layers=5, num_attention_heads=4, num_labels=3),
 )  # fmt: skip
 
 
@@ -99,21 +99,44 @@ def parameter_terms(c):
     }
 
 
+def missing(got, c):
+    """Which terms a wrong count of parameters lacks, as a sentence, or "" if it is none of them."""
+    h, layers, terms = c.hidden_size, c.num_hidden_layers, parameter_terms(c)
+    biases = terms["attention's biases"] + terms["the feed-forward biases"] + h + c.num_labels
+    norms = terms["the LayerNorm of the embeddings"] + terms["the two LayerNorms of each layer"]
+    lack = sum(terms.values()) - got
+    known = {
+        biases: "Missing: every bias. A linear layer has one number for each output besides its matrix.",
+        norms: "Missing: every LayerNorm, 2 h each: one after the embeddings, two in each layer.",
+        biases + norms: "Missing: every bias and every LayerNorm. Matrices are not all.",
+        h + c.num_labels: "Missing: the biases of the pooler and of the classifier.",
+        h: "Missing: the pooler's bias.",
+        c.num_labels: "Missing: the classifier's bias.",
+        layers * 2 * h: "Missing: one of the two LayerNorms of each layer, or half of each: weight and bias, 2 h.",
+        layers * 4 * h: "Missing: attention's four biases, or the two LayerNorms of each layer. Both are 4 h a layer.",
+        (c.type_vocab_size - 2) * h: f"type_vocab_size is {c.type_vocab_size} here, not 2: read it from the config.",
+        (c.num_labels - 3) * (h + 1): f"num_labels is {c.num_labels} here, not 3: read it from the config.",
+    }
+    if lack and lack in known:
+        return known[lack]
+    absent = missing_terms(got, terms)
+    return f"Missing: {', '.join(absent)}." if absent else ""
+
+
 @exercise(
     "weights-bytes",
     "Write weights_bytes(config): the bytes of a BERT classifier's weights in fp32, from the sizes in its config.",
 )
 def weights_bytes(attempt: Any) -> str:
     for sizes in SIZES:
-        terms = parameter_terms(SimpleNamespace(**sizes))
-        count = sum(terms.values())
+        count = sum(parameter_terms(SimpleNamespace(**sizes)).values())
         got = number(attempt(SimpleNamespace(**sizes)), "weights_bytes(config)")
         if got == 4 * count:
             continue
         if got == count:
             raise Wrong("That is the number of parameters. In fp32 each takes 4 bytes.")
-        if absent := missing_terms(got / 4, terms):
-            raise Wrong(f"Missing: {', '.join(absent)}.")
+        if says := missing(got / 4, SimpleNamespace(**sizes)):
+            raise Wrong(says)
         compare(got, 4 * count, f"weights_bytes of {sizes['num_hidden_layers']} layers", {})
     return "Every matrix, bias and LayerNorm is counted once, at 4 bytes a number."
 
@@ -170,9 +193,13 @@ def largest_batch(attempt: Any) -> str:
     config = BertConfig()
     exact = predict(config, 5, 128, padded=True).peak_activations  # of a batch that fits exactly
     unpadded = predict(config, 100, 512).peak_activations  # the mask takes the room of two texts here
-    for length, room in (*ROOMS, (128, exact), (512, unpadded)):
+    small = BertConfig(hidden_size=64, num_attention_heads=1, intermediate_size=256)
+    narrow = [(small, length, predict(small, 5, length, padded=True).peak_activations) for length in (300, 512)]
+    usual = [(config, length, room) for length, room in (*ROOMS, (128, exact), (512, unpadded))]
+    for config, length, room in (*usual, *narrow):
         fits = largest(config, length, room)
         call = f"largest_batch(config, {length}, {room:,})"
+        one = predict(config, 1, length, padded=True).peak_activations
         got = number(attempt(config, length, room), call)
         if got == fits:
             continue
@@ -180,6 +207,9 @@ def largest_batch(attempt: Any) -> str:
             raise Wrong(f"{call} returns {got:,.0f}, but not even one text fits: return 0.")
         if got == fits + 1:
             raise Wrong("One too many: that is the first batch that does not fit.")
+        if config is small and got == room // one:
+            raise Wrong("Some bytes come once, whatever the batch: room // (bytes of one text) is too few. "
+                        "Try one batch after the other.")  # fmt: skip
         if got == fits - 1:
             raise Wrong("One too few: a batch that takes exactly room bytes fits.")
         if got == largest(config, length, room, padded=False):
@@ -205,6 +235,7 @@ VmPeak:\t  901232 kB
 VmHWM:\t  412345 kB
 VmRSS:\t  400001 kB
 RssAnon:\t  250000 kB
+RssFileHuge:\t    2048 kB
 RssFile:\t  150001 kB
 Threads:\t5
 """
@@ -220,6 +251,7 @@ def read_status(attempt: Any) -> str:
             kilobytes: "That is the number in the file, which counts units of 1,024 bytes.",
             kilobytes * 1000: "This file says kB and means 1,024 bytes, not 1,000.",
             901_232 * 1024: "That is the first line that begins with Vm. Compare the whole name before the colon.",
+            2048 * 1024: "That is RssFileHuge, which only begins like RssFile. Compare the name up to the colon.",
             250_000 * 1024: "That is the first line that begins with Rss. Compare the whole name before the colon.",
         })  # fmt: skip
     return "Your own meter. memory.resident reads the same file."

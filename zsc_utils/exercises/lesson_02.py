@@ -19,9 +19,13 @@ GUESSES: list[Guess] = [
 
 
 def some_rows():
-    """Four rows of 64 weights: usual ones, small ones, zeros, and one whose largest number is positive."""
+    """Four rows of 64 weights: usual ones, small ones, zeros, and one whose largest number is positive.
+
+    The first row's largest is negative.
+    """
     rows = np.random.default_rng(0).normal(0, 0.02, (4, 64)).astype(np.float32)
     rows[1] /= 100
+    rows[0, 9] = -0.1
     rows[2] = 0
     rows[3, 5] = 0.5
     return rows
@@ -53,20 +57,24 @@ def rows_to_int8(attempt: Any) -> str:
         raise Wrong(
             f"There are {scales.size} scales for {len(rows)} rows. The largest number of each row gives its scale."
         )
-    if not (np.isfinite(scales) & (scales > 0)).all() or whole[2].any():
-        raise Wrong("A row of zeros divides zero by zero. Give such a row another scale, for example 1.")
     scales = scales.reshape(-1, 1).astype(np.float64)
-    back = whole * scales
+    largest, some = np.abs(rows).max(1), [0, 1, 3]  # the row of zeros comes last
+    if np.allclose(scales[some, 0], rows.max(1)[some] / 127, rtol=1e-3):
+        raise Wrong("abs() is missing: the largest number of the first row is negative. Its size gives the scale.")
+    if not (np.isfinite(scales) & (scales > 0))[some].all():
+        raise Wrong("A scale is not above zero, for a row that is not all zeros: it is the largest size / 127.")
+    with np.errstate(all="ignore"):
+        back = whole * scales
     if back[3, 5] < 0:
         raise Wrong("The largest number of a row comes back negative: 128 does not fit into int8. Divide by 127.")
-    errors = np.abs(back - rows).max(1)
-    largest = np.abs(rows).max(1)
-    used = np.abs(whole[[0, 1, 3]].astype(int)).max(1)
+    used = np.abs(whole[some].astype(int)).max(1)
     if (used < 127).any():
         raise Wrong(f"The largest number of a row becomes {used.min()}, not 127: the scale is its size / 127.")
-    if (errors > 0.51 * largest / 127).any():
+    if (np.abs(back - rows).max(1) > 0.51 * largest / 127)[some].any():
         raise Wrong("Some weights are off by more than half a step. Round to the nearest whole number first: "
                     "astype alone cuts towards zero.")  # fmt: skip
+    if not (np.isfinite(scales[2]) & (scales[2] > 0)).all() or whole[2].any():
+        raise Wrong("A row of zeros divides zero by zero. Give such a row another scale, for example 1.")
     return "One scale a row, rounded to the nearest, and no weight is off by more than half a step."
 
 
@@ -74,9 +82,13 @@ GROUP = 32
 
 
 def some_row():
-    """Four groups of 32 weights: usual ones, small ones, zeros, and one whose largest number is positive."""
+    """Four groups of 32 weights: usual ones, small ones, zeros, and one whose largest number is positive.
+
+    The first group's largest is negative.
+    """
     row = np.random.default_rng(1).normal(0, 0.02, 4 * GROUP).astype(np.float32)
     row[GROUP : 2 * GROUP] /= 50
+    row[5] = -0.1
     row[2 * GROUP : 3 * GROUP] = 0
     row[3 * GROUP + 7] = 0.3
     return row
@@ -99,23 +111,32 @@ def four_bits_in_groups(attempt: Any) -> str:
         raise Wrong(
             f"There are {scales.size} scales for {row.size // GROUP} groups: each group of 32 has a scale of its own."
         )
-    if not (np.isfinite(scales) & (scales > 0)).all():
-        raise Wrong("A group of zeros divides zero by zero. Give such a group another scale, for example 1.")
     low, high = packed.ravel() & 15, packed.ravel() >> 4
-    scales = np.repeat(scales.astype(np.float64).ravel(), GROUP)
-
-    half_step = 0.51 * np.repeat(np.abs(row.reshape(-1, GROUP)).max(1), GROUP) / 7
-    off = np.abs((np.stack([low, high], 1).ravel() - 8.0) * scales - row)
-    if (off <= half_step).all():
-        return "Each group has its scale, and each weight is within half a step of where it was."
-    raise Wrong(four_bits_mistake(row, low, high, scales, off))
+    scales = scales.astype(np.float64).ravel()
+    groups, some = row.reshape(-1, GROUP), [0, 1, 3]  # the group of zeros comes last
+    largest = np.abs(groups).max(1)
+    if np.allclose(scales[some], groups.max(1)[some] / 7, rtol=1e-3):
+        raise Wrong("abs() is missing: the largest number of the first group is negative. Its size gives the scale.")
+    if np.allclose(scales[some], largest[some] / 127, rtol=1e-3):
+        raise Wrong("127 is the largest number of eight bits. Here whole numbers go from -7 to 7: divide by 7.")
+    if not (np.isfinite(scales) & (scales > 0))[some].all():
+        raise Wrong("A scale is not above zero, for a group that is not all zeros: it is the largest size / 7.")
+    zeros = scales[2]
+    scales[2] = 1  # whatever it is, it is looked at last
+    each: np.ndarray = np.repeat(scales, GROUP)
+    off = np.abs((np.stack([low, high], 1).ravel() - 8.0) * each - row)
+    if (off > 0.51 * np.repeat(largest, GROUP) / 7).reshape(-1, GROUP)[some].any():
+        raise Wrong(four_bits_mistake(row, low, high, each, off))
+    if not np.isfinite(zeros) or zeros <= 0 or off.reshape(-1, GROUP)[2].any():
+        raise Wrong("A group of zeros divides zero by zero. Give such a group another scale, for example 1.")
+    return "Each group has its scale, and each weight is within half a step of where it was."
 
 
 def four_bits_mistake(row, low, high, scales, off):
     """What is wrong with nibbles whose weights do not come back."""
 
-    def apart(nibbles):
-        return np.abs(nibbles * scales - row).max()
+    def apart(nibbles):  # in the groups that are not all zeros
+        return np.abs(nibbles * scales - row).reshape(-1, GROUP)[[0, 1, 3]].max()
 
     largest = np.abs(row).max()
     if apart(np.stack([high, low], 1).ravel() - 8.0) < 0.1 * largest:
@@ -129,7 +150,8 @@ def four_bits_mistake(row, low, high, scales, off):
         return (
             "The largest weight of a group is a whole step off: 8 does not exist in four bits. Divide by 7, not by 8."
         )
-    return f"A weight is off by {(off / scales).max():.2g} steps. Divide by the scale, round to the nearest, add 8."
+    steps = (off / scales).reshape(-1, GROUP)[[0, 1, 3]].max()
+    return f"A weight is off by {steps:.2g} steps. Divide by the scale, round to the nearest, add 8."
 
 
 @exercise(

@@ -105,7 +105,17 @@ def useful_share(attempt: Any) -> str:
     "next. The label stands in place of the template's {}.",
 )
 def all_pairs(attempt: Any) -> str:
-    texts, labels, template = ["央行下调利率", "国足赢了"], ["财经", "体育", "旅游"], "这篇文章的标题是{}"
+    texts, labels, first = ["央行下调利率", "国足赢了"], ["财经", "体育", "旅游"], "这篇文章的标题是{}"
+    check_pairs(attempt, texts, labels, first)
+    second = "这是{}新闻"
+    if list(attempt(list(texts), list(labels), second)) == list(attempt(list(texts), list(labels), first)):
+        raise Wrong("Another template, and the pairs are the same. Do not write the template into the function.")
+    check_pairs(attempt, texts, labels, second)
+    return "Each text with each label, as two strings: the tokenizer can mark premise and hypothesis."
+
+
+def check_pairs(attempt, texts, labels, template):
+    """Wrong unless an attempt gives all pairs, in order."""
     right = [(text, template.format(label)) for text in texts for label in labels]
     got = list(attempt(list(texts), list(labels), template))
     if any(isinstance(filled(one), str) for one in got):
@@ -114,7 +124,7 @@ def all_pairs(attempt: Any) -> str:
         )
     got = [tuple(one) for one in got]
     if got == right:
-        return "Each text with each label, as two strings: the tokenizer can mark premise and hypothesis."
+        return
     if got == [(text, label) for text in texts for label in labels]:
         raise Wrong("The hypothesis is the bare label. Put it into the template: template.format(label).")
     if got == [(hypothesis, text) for text, hypothesis in right]:

@@ -71,9 +71,43 @@ TILES = (
 )  # fmt: skip
 
 
+def inverted(scores, values):
+    """The result if the old sums are multiplied by exp(new maximum - old maximum)."""
+    top, total, weighted = -np.inf, 0.0, np.zeros(values[0].shape[1])
+    for tile, value in zip(scores, values):
+        new = max(top, tile.max())
+        grown = np.exp(new - top) if np.isfinite(top) else 0.0
+        raised = np.exp(tile - new)
+        top, total, weighted = new, total * grown + raised.sum(), weighted * grown + raised @ value
+    return weighted / total
+
+
+def divided(scores, values):
+    """Results if weighted is divided by total in each tile: with what was divided before multiplied again, or not."""
+    found = {}
+    for says, undone in (
+        ("weighted is divided by total in each tile, and at the end once more. Keep the sum: the end divides it.", 1),
+        ("weighted is divided by total in each tile, so old tiles are divided again and again. Keep the sum.", 0),
+    ):
+        top, total, weighted = -np.inf, 0.0, np.zeros(values[0].shape[1])
+        for tile, value in zip(scores, values):
+            new = max(top, tile.max())
+            shrunk, raised = np.exp(top - new), np.exp(tile - new)
+            kept = weighted * shrunk * (total if undone else 1)
+            total = total * shrunk + raised.sum()
+            top, weighted = new, (kept + raised @ value) / total
+        found[says] = weighted / total
+    return found
+
+
 def known_states(scores, values):
     """Results of wrong ways to merge tiles, {what is wrong: result}."""
-    found = {}
+    found = {
+        "The exponent is inverted. Old sums shrink: multiply by exp(old maximum - new maximum).": inverted(
+            scores, values
+        ),
+        **divided(scores, values),
+    }
     for says, keeps_total, keeps_weighted, tile_only in (
         ("The old sums still count from the old maximum. Multiply both by exp(old maximum - new maximum).", 1, 1, 0),
         ("The old total still counts from the old maximum. Rescale it as you rescale weighted.", 1, 0, 0),
@@ -121,6 +155,9 @@ def online_softmax(attempt: Any) -> str:
 
 def online_mistake(got, scores, values):
     """What is wrong with an output of merged tiles."""
+    if not np.isfinite(got).all() and max(tile.max() for tile in scores) < 100:
+        return ("The output is no number, even for small scores. The first maximum is -inf: exp(old - new) is 0, but "
+                "exp(new - old) is infinite.")  # fmt: skip
     if not np.isfinite(got).all():
         return "The sums overflow for scores of 900. Subtract the running maximum before exp."
     for says, wrong in known_states(scores, values).items():
@@ -242,7 +279,7 @@ def layer_mistake(kept, count, keep):
     "tokens: the layer's input and attention's output. For one chunk: the wide tensor before and after GELU.",
 )
 def chunk_bytes(attempt: Any) -> str:
-    for tokens, hidden, wide, chunk in ((512, 768, 3072, 64), (100, 768, 3072, 512)):
+    for tokens, hidden, wide, chunk in ((512, 768, 3072, 64), (100, 768, 3072, 512), (300, 50, 170, 40)):
         all_tokens, some = tokens * hidden, min(chunk, tokens) * wide
         got, call = attempt(tokens, hidden, wide, chunk), f"chunk_bytes{tokens, hidden, wide, chunk}"
         compare(got, 8 * (all_tokens + some), call, {
@@ -251,6 +288,7 @@ def chunk_bytes(attempt: Any) -> str:
             8 * all_tokens + 4 * some: "The wide tensor exists twice: before GELU and after it.",
             4 * all_tokens + 8 * some: "Two tensors exist for all tokens: the layer's input and attention's output.",
             8 * some: "The hidden states of all tokens are missing: they exist as long as the chunks need them.",
+            8 * (all_tokens + min(chunk, tokens) * 4 * hidden): "`wide` is not always 4 x hidden: use what is given.",
             2 * (all_tokens + some): "That is how many numbers there are. In fp32 each takes 4 bytes.",
         })  # fmt: skip
     return (

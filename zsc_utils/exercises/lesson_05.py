@@ -85,6 +85,9 @@ def prefetch(attempt: Any) -> str:
             raise Wrong("All layers are read before the first is in use: all of them are in memory at once.")
         if number + 1 < LAYERS and not disk.begun[number + 1].wait(PATIENCE):
             raise Wrong(f"While layer {number} is in use, nobody reads layer {number + 1}: the disk waits.")
+        if number + 1 == LAYERS and disk.begun[LAYERS].wait(0.1):
+            raise Wrong(f"read({LAYERS}) is called, one layer too many: {LAYERS} layers have the numbers 0 to "
+                        f"{LAYERS - 1}. Do not read ahead of the last one.")  # fmt: skip
         if number + 1 in disk.threads and disk.threads[number + 1] == threading.get_ident():
             raise Wrong("The next layer is read first, in the same thread, so reading and computing take turns. "
                         "Let another thread read.")  # fmt: skip
@@ -125,7 +128,8 @@ def fit_60mb(attempt: Any) -> str:
     levers = {name: options.pop(name) for name in ("precision", "attention", "offload") if name in options}
     most = options.pop("max_tokens", None)
     if options:
-        raise Wrong(f"ZeroShotClassifier has no option {', '.join(map(str, options))}.")
+        there = "memory_budget, allow_lossy, precision, attention, offload, max_tokens"
+        raise Wrong(f"ZeroShotClassifier has no option {', '.join(map(str, options))}. Here count {there}.")
     with two_threads():
         try:
             made = plan.make("base-shape", budget, lossy, most, plan.Chosen(**levers))

@@ -70,8 +70,13 @@ def pick_engine(attempt):
     exact = filled(attempt(ways, 512, True))
     if not ways.get(exact, {}).get("exact"):
         raise Wrong(f"Exact scores were asked, and {exact!r} rounds: `exact` is missing.")
+    if exact == "fp32 streamed":
+        raise Wrong("512 fits into 512: compare with <=. Then two exact ways fit, and the pipeline is the faster one.")
     if exact != "pipeline":
         raise Wrong("In 512 MB two exact ways fit, and the pipeline is the faster one.")
+    fast = {**ways, "fp32": dict(smallest=448, speed=4.0, exact=True)}
+    if filled(attempt(fast, 512, False)) != "fp32":
+        raise Wrong("Where exact scores are not asked, exact ways count too: here one of them is the fastest.")
     if attempt(ways, 64, False) is not None:
         raise Wrong("Nothing fits in 64 MB: return None.")
     return "First what fits, then what is allowed, then the fastest."
