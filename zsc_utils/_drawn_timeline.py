@@ -96,9 +96,10 @@ def slider(steps, place, scale, top, height):
     move = move.replace("TOP", f"{top:.5f}").replace("HIGH", f"{CURVE / height:.5f}").replace("\n", "")
     data = "".join(f" data-{key}='{as_attribute(value)}'" for key, value in {"steps": rows, "names": [*names]}.items())
     style = f"display:block;width:{SHOWN_PIXELS}px;max-width:100%"
+    moved = html.escape(move, quote=True)
     # JupyterLab leaves the arrow keys to what has the attribute data-lm-suppress-shortcuts
     control = (f'<input type="range" aria-label="step of the timeline" min="0" max="{len(steps) - 1}" value="{place}" '
-               f'style="{style}" data-lm-suppress-shortcuts="true" oninput="{html.escape(move, quote=True)}">')  # fmt: skip
+               f'style="{style}" data-lm-suppress-shortcuts="true" oninput="{moved}">')  # fmt: skip
     told = html.escape(told_step(steps, place, said[place]))
     return f'<div{data}><i></i>{control}<output style="{style};min-height:3em">{told}</output></div>'
 

@@ -80,7 +80,9 @@ def records_of(file):
 def test_no_training_text_is_like_a_test_text(name):
     """Less than 0.35 of the character pairs in common."""
     sizes, holders = [], defaultdict(list)
-    folders = corpus.FOLDERS if name in samples.TEST_SETS else corpus.FOLDERS[1:]  # the next training leaves out the rest
+    folders = (
+        corpus.FOLDERS if name in samples.TEST_SETS else corpus.FOLDERS[1:]
+    )  # the next training leaves out the rest
     for number, record in enumerate(record for own in corpus.OWN for record in corpus.records(own, folders)):
         pairs = corpus.bigrams(record["text"])
         sizes.append(len(pairs))
