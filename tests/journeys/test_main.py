@@ -912,8 +912,8 @@ def bill_of(found):
     """(pairs, tokens, batches, the most in one, {what: MB}) of the bill below a plan."""
     below = found.written.decode().partition("\na text with ")[2]
     numbers = re.match(r"(\d+) pairs? of (\d+) tokens: (\d+) batch(?:es)? of at most (\d+)\n", below).groups()
-    rows = re.findall(r"^  (\S.*?) +([\d.]+) MB$", below, re.MULTILINE)
-    return *map(int, numbers), {what: float(size) for what, size in rows}
+    rows = re.findall(r"^ +([\d.]+) MB +(\S.*)$", below, re.MULTILINE)
+    return *map(int, numbers), {what: float(size) for size, what in rows}
 
 
 LEVERS = {
