@@ -253,6 +253,23 @@ def test_links_between_notebooks_lead_somewhere(file):
         assert (file.parent / target).is_file(), target
 
 
+def calls(word):
+    """(name, unit) of each call guess("name", unit=...) or answer("name", ..., unit=...) in all notebooks."""
+    code = "\n".join(cell.source for file in NOTEBOOKS for cell in code_cells(read(file)))
+    return re.findall(rf'^\s*{word}\(\s*f?"([^"]+)",(?:\s*by="\w+",)?\s*(\w+)=', code, re.MULTILINE)
+
+
+def test_each_guess_is_answered_in_its_own_unit():
+    answers = [(re.sub(r"{\w+}", ".+", name), unit) for name, unit in calls("answer")]  # some names are put together
+    guesses = calls("guess")
+    unanswered = [
+        (name, unit)
+        for name, unit in guesses
+        if not any(unit == given and re.fullmatch(pattern, name) for pattern, given in answers)
+    ]
+    assert len(guesses) > 40 and unanswered == []
+
+
 def test_most_outputs_are_really_compared(capsys):
     """Prints, for each notebook, the share of code cells whose output nbval compares or that assert something."""
     shares = {}
