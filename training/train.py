@@ -154,12 +154,12 @@ def set_aside(word, one_in=10):
 
 
 def labels_set_aside():
-    """(topic labels, pairs of polarity labels) of the later texts that no earlier text has, one in three of them."""
+    """(topic labels, pairs of polarity labels) of the later texts alone: one in twelve, one in six."""
     known = set(corpus.label_pool([KNOWN]))
     later = {label for _, *groups in corpus.headlines([LATER]) for labels in groups for label in labels}
     words = {word for pair in corpus.polarity_labels([KNOWN]) for word in pair}
     pairs = [pair for pair in corpus.polarity_labels([LATER]) if not words & {*pair}]
-    return {label for label in later - known if set_aside(label, 3)}, [p for p in pairs if set_aside(p[0], 3)]
+    return {label for label in later - known if set_aside(label, 12)}, [p for p in pairs if set_aside(p[0], 6)]
 
 
 def gather(arguments, rng):
@@ -307,7 +307,8 @@ def run(arguments):
     table = taught_table(arguments.output / "fit.npz", model, tokenizer, sources["texts"], labels)
     if arguments.start:
         model, tokenizer = started(arguments.start)
-    print({name: len(items) for name, items in (sources | held).items()}, len(labels), "labels", flush=True)
+    for what, items in (("training", sources), ("set aside", held)):
+        print(what, {name: len(those) for name, those in items.items()}, flush=True)
     learn(model, tokenizer, Lists(sources, labels, table, SHARES[arguments.stage], rng), held, arguments)
 
 
