@@ -340,7 +340,7 @@ def learn(model, tokenizer, lists, held, arguments):
     mean_model = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(arguments.decay))
     peaks = [group["lr"] for group in optimizer.param_groups]
     start, seen, mean = time.time(), 0, None
-    if arguments.start:
+    if arguments.start and not (arguments.output / "log.jsonl").exists():
         keep(arguments, seen, start, mean, development(model, tokenizer, held, random.Random(0)))
     bar = tqdm(total=arguments.pairs, desc="train mini", unit="pair", mininterval=10)
     for step, (group, inputs) in enumerate(batches(lists, tokenizer, arguments.batch)):
