@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import ledger
 import lesson_map
 import nbformat
 from nbclient import NotebookClient
@@ -28,11 +29,11 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def execute(file, notebook, bar):
+def execute(file, notebook, bar, after=lambda cell: None):
     """Run every cell of `notebook` in its own folder; `bar` names the notebook and the cell, and counts cells.
 
-    Returns the whole seconds of each cell of a second or more, by its id. Exits with the cell and the error when one
-    fails.
+    `after` is called with each cell that has run. Returns the whole seconds of each cell of a second or more, by its
+    id. Exits with the cell and the error when one fails.
     """
     current, began, seconds = None, 0.0, {}
 
@@ -45,6 +46,7 @@ def execute(file, notebook, bar):
         bar.update()
         if (took := round(time.perf_counter() - began)) >= 1:
             seconds[cell.get("id", str(cell_index))] = took
+        after(cell)
 
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(file.parent)}},
@@ -118,15 +120,15 @@ def main():
     site = Site(arguments.output / "site", [opening_of(*one) for one in zip(files, notebooks)])
     with tqdm(total=sum(len(code_cells(n)) for n in notebooks), unit="cell") as bar:
         for number, (file, notebook) in enumerate(zip(files, notebooks)):
-            seconds = execute(file, notebook, bar)
+            seconds = execute(file, notebook, bar, **({"after": ledger.keep} if arguments.save else {}))
             nbformat.write(tidy(notebook, seconds), executed / file.name)
             if arguments.save:
                 nbformat.write(notebook, file)
             site.add(number, notebook)
             notebook.cells = []  # its outputs are on disk now; memory does not grow with the number of notebooks
-    ledger = claims.read()
-    index = site.finish(ledger)
-    print(f"\n{claims.table(ledger)}\n\nPages to open: {index.resolve()}")
+    all_claims = claims.read()
+    index = site.finish(all_claims)
+    print(f"\n{claims.table(all_claims)}\n\nPages to open: {index.resolve()}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import ledger
 import nbformat
 import pytest
 
@@ -49,6 +50,29 @@ def test_every_claim_is_decided_by_one_cell_which_checks_its_verdict():
         assert asked == len(re.findall(r"assert claims\.decide\(", cell.source)), f"{cell.id} does not assert"
     assert deciding == {claim.id: [(claim.notebook, claim.cell)] for claim in LEDGER}
     assert "open" not in [claim.verdict for claim in LEDGER]
+
+
+def test_the_ledger_says_what_the_saved_lessons_say():
+    said = {claim: found for _, cell in cells() for claim, found in ledger.figures(cell).items()}
+    assert len(said) == len(LEDGER)
+    for claim in LEDGER:
+        assert {"found": claim.found, "reached": claim.reached} == {"reached": ""} | said[claim.id], claim.id
+
+
+def test_what_a_cell_found_is_kept_in_the_ledger(tmp_path):
+    """Only in its own claim, with a quote in it, and no verdict is touched."""
+    cell = nbformat.v4.new_code_cell('assert claims.decide(\n    "several-gigabytes", found)')
+    cell.outputs = [nbformat.v4.new_output("stream", text='Rule: x.\nREFUTED: 5" of 0.9 GB\nWithin reach: none\n')]
+    file = tmp_path / "claims.toml"
+    file.write_text(claims.LEDGER.read_text("utf-8"), "utf-8")
+    ledger.keep(cell, file)
+    before, after = ({claim.id: claim for claim in claims.read(each)} for each in (claims.LEDGER, file))
+    changed = [name for name, claim in after.items() if claim != before[name]]
+    assert changed == ["several-gigabytes"] and after["several-gigabytes"].found == '5" of 0.9 GB'
+    ledger.keep(nbformat.v4.new_code_cell("1 + 1"), file)
+    cell.source = cell.source.replace("several-gigabytes", "no-such-claim")
+    with pytest.raises(KeyError, match="no-such-claim"):
+        ledger.keep(cell, file)
 
 
 # cells that say what the verdicts mean, where readers bet, and an exercise on the rule
