@@ -154,13 +154,9 @@ def differences_of_code(english: str, chinese: str):
 
 def inside(literal) -> tuple:
     """What a literal holds besides words: its expressions with their formats, in any order, and its numbers."""
-    parts = [part for part in ast.walk(literal) if isinstance(part, ast.FormattedValue)]
-    text = "".join(part.value for part in ast.walk(literal) if isinstance(part, ast.Constant) and is_text(part))
-    return type(literal), Counter(map(ast.unparse, parts)), Counter(re.findall(r"\d+", text))
-
-
-def is_text(part) -> bool:
-    return isinstance(part.value, str)
+    parts = [ast.unparse(part) for part in ast.walk(literal) if isinstance(part, ast.FormattedValue)]
+    texts = [part.value for part in ast.walk(literal) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return type(literal), Counter(parts), Counter(number for text in texts for number in re.findall(r"\d+", text))
 
 
 # ------------------------------------------------------------------------------------------------------- the commands
