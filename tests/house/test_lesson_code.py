@@ -20,6 +20,7 @@ LEDGER = (ROOT / "claims.toml").read_text(encoding="utf-8")
 TYPED = {
     "0.05 MB": "12 x 32 x 32 floats, computed in the sentence that holds it",
     "0.6 GB": "disk for temporary files, rounded up",
+    "1.5 GB": "the limit of the container in which the lesson was run",
     "1.2 GB": "400,000 tokens of 768 floats, computed in its sentence; and the article's figure",
 }
 MEASURED = re.compile(r"(?<![\d.])\d[\d,]*\.\d+ (?:MB|GB|KB|ms|s|seconds|minutes|times)\b")
