@@ -184,7 +184,7 @@ def quoted(text: str) -> str:
 
 def lessons() -> list[str]:
     """The stems of all lessons that have Chinese prose."""
-    return sorted(file.stem for file in CHINESE.glob("*.md"))
+    return sorted(file.stem for file in CHINESE.glob("*.toml"))
 
 
 def main():
