@@ -50,9 +50,9 @@ def table(claims: Sequence[Claim]) -> str:
     """The claims as a text table: section, claim, the article's figure, verdict, what we found, and notebook."""
     rows = [("§", "claim", "the article says", "verdict", "found", "in")]
     rows += [(c.section, c.says, c.figure, c.verdict, c.found, number_of(c)) for c in claims]
-    rows = [tuple(map(translated, row)) for row in rows]
-    widths = [max(columns(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(padded(cell, width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    told = [[*map(translated, row)] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*told)]
+    lines = ["  ".join(map(padded, row, widths)).rstrip() for row in told]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, score(claims)])
 
@@ -92,18 +92,18 @@ def page(claims: Sequence[Claim], bets: Mapping[str, str] | None = None, verdict
 
 def page_row(claim, bets, verdicts):
     """One claim as an HTML table row; below what it says stands its rule, or the id to bet on, in grey."""
-    below = told(claim.rule) if verdicts else f"<code>{claim.id}</code>"
-    says = f'{told(claim.says)}<br><span style="color:#666666;font-size:85%">{below}</span>'
-    cells = [told(claim.section), says, told(claim.figure)]
+    below = escaped(claim.rule) if verdicts else f"<code>{claim.id}</code>"
+    says = f'{escaped(claim.says)}<br><span style="color:#666666;font-size:85%">{below}</span>'
+    cells = [escaped(claim.section), says, escaped(claim.figure)]
     if bets is not None:
         cells.append(signed(bets.get(claim.id, "open")))
     if verdicts:
-        cells += [signed(claim.verdict), told(claim.found), told(claim.reached)]
+        cells += [signed(claim.verdict), escaped(claim.found), escaped(claim.reached)]
     cells.append(f'<a href="{claim.notebook}.ipynb">{number_of(claim)}</a>')
     return "<tr>" + "".join(f'<td style="padding:.2em .6em;text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 
-def told(text):
+def escaped(text):
     """A text of the ledger as HTML, in the language in use."""
     return html.escape(translated(text))
 

@@ -81,12 +81,17 @@ def entries() -> dict[str, dict[str, str]]:
 
 @cache
 def _compiled(anything: str) -> tuple[dict[str, str], list[tuple[re.Pattern, str]]]:
-    """The entries, exact ones and patterns, whose placeholders match `anything`; for whole texts without [parts].
+    """The entries, exact ones and patterns, whose placeholders match `anything`.
 
-    Patterns that begin with words come first, then those with most words, so that the most special one is found.
+    Whole texts do without [parts], and parts without the wordless patterns of other sections. Patterns that begin with
+    words come first, then those with most letters, so that the most special one is found.
     """
-    chosen = {english: chinese for section, own in entries().items() if anything != ANY or section != PARTS
-              for english, chinese in own.items()}  # fmt: skip
+    chosen = {}
+    for section, own in entries().items():
+        if section == PARTS:
+            chosen |= own if anything != ANY else {}
+        else:
+            chosen |= {e: c for e, c in own.items() if anything == ANY or LETTER.search(PLACEHOLDER.sub("", e))}
     varying = [english for english in chosen if PLACEHOLDER.search(english)]
     varying.sort(key=lambda english: (english.startswith("{"), -len(PLACEHOLDER.sub("", english))))
     exact = {english: chinese for english, chinese in chosen.items() if english not in varying}

@@ -61,7 +61,7 @@ def in_language(drawn: Figure | Axes) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             formatter = axis.get_major_formatter()
             if isinstance(formatter, FixedFormatter | StrCategoryFormatter):  # names; a drawing takes them from here
-                places = axis.get_majorticklocs()
+                places = list(axis.get_majorticklocs())
                 names = [*map(translated, formatter.format_ticks(places))]
                 axis.set_major_locator(FixedLocator(places))
                 axis.set_major_formatter(FixedFormatter(names))

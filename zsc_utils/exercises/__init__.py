@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsc_utils import claims
 from zsc_utils.exercises import _store
-from zsc_utils.language import columns, padded, translated, wrapped
+from zsc_utils.language import columns, in_use, padded, translated, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -192,11 +192,13 @@ def answer(name: str, by: str = "measured", **amount: float) -> None:
         ends = " to ".join(_number(end) for end in dict.fromkeys(asked.range))
         lines.append(("the article", f"{ends} {_symbol(asked.unit)}", _article_off(asked, value)))
     lines.append((by, _show(value, asked.unit), ""))
-    lines = [tuple(translated(cell, part=True) for cell in line) for line in lines]
-    wide = max(columns(amount) for _, amount, _ in lines)
-    told = [f"  {padded(who, 13)}{padded(amount, wide, right=True)}   {off}".rstrip() for who, amount, off in lines]
+    cells = [[translated(cell, part=True) for cell in line] for line in lines]
+    wide = max(columns(amount) for _, amount, _ in cells)
+    told = [f"  {padded(who, 13)}{padded(amount, wide, right=True)}   {off}".rstrip() for who, amount, off in cells]
     asks = translated(f"{asked.asks}:", part=True)
-    print("\n".join([f"{asks[:1].upper()}{asks[1:]}", *told]))
+    if in_use() == "en":
+        asks = f"{asks[:1].upper()}{asks[1:]}"
+    print("\n".join([asks, *told]))
 
 
 def measured() -> dict[str, tuple[float, float]]:
