@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 
-__all__ = ["in_use", "padded", "translated", "use", "wrapped"]
+__all__ = ["columns", "in_use", "padded", "pieces", "translated", "use", "wrapped"]
 
 TABLE = Path(__file__).parent / "data" / "zh.toml"
 LANGUAGES = ("en", "zh")
@@ -86,23 +86,28 @@ def _compiled(anything: str) -> tuple[dict[str, str], list[tuple[re.Pattern, str
     Whole texts do without [parts], and parts without the wordless patterns of other sections. Patterns that begin with
     words come first, then those with most letters, so that the most special one is found.
     """
-    chosen = {}
+    chosen: dict[str, str] = {}
     for section, own in entries().items():
-        if section == PARTS:
-            chosen |= own if anything != ANY else {}
-        else:
-            chosen |= {e: c for e, c in own.items() if anything == ANY or LETTER.search(PLACEHOLDER.sub("", e))}
+        if section != PARTS or anything != ANY:
+            chosen |= own
     varying = [english for english in chosen if PLACEHOLDER.search(english)]
-    varying.sort(key=lambda english: (english.startswith("{"), -len(PLACEHOLDER.sub("", english))))
-    exact = {english: chinese for english, chinese in chosen.items() if english not in varying}
+    if anything != ANY:
+        varying = [english for english in varying if english in entries()[PARTS] or LETTER.search(literal(english))]
+    varying.sort(key=lambda english: (english.startswith("{"), -len(literal(english))))
+    exact = {english: chinese for english, chinese in chosen.items() if not PLACEHOLDER.search(english)}
     return exact, [(_pattern(english, anything), chosen[english]) for english in varying]
+
+
+def literal(english: str) -> str:
+    """Return what an entry says without its placeholders."""
+    return PLACEHOLDER.sub("", english)
 
 
 def _pattern(english, anything):
     """The regular expression of an entry, with a named group for each placeholder; what is no number is `anything`."""
-    literal, seen = PLACEHOLDER.split(english), set()
-    expression = re.escape(literal[0])
-    for name, after in zip(literal[1::2], literal[2::2]):
+    words, seen = PLACEHOLDER.split(english), set()
+    expression = re.escape(words[0])
+    for name, after in zip(words[1::2], words[2::2]):
         kind = KINDS.get(name[0], anything)
         expression += (f"(?P=p{name})" if name in seen else f"(?P<p{name}>{kind})") + re.escape(after)
         seen.add(name)

@@ -211,21 +211,17 @@ NO_MESSAGES = {"Name:\tpython", "a file that was read", "layer {}", "layer {} ca
 
 
 def sentences(file):
-    """The messages in a lesson's code, with {} where something varies: strings that have a space and are no call."""
+    """The messages in a lesson's code, with {} where something varies: strings of several words that are no call."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    said = {node.body[0].value for node in ast.walk(tree) if hasattr(node, "body") and isinstance(node.body, list)
-            and node.body and isinstance(node.body[0], ast.Expr)}  # fmt: skip
-    said |= {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    other = {node.body[0].value for node in ast.walk(tree) if hasattr(node, "body") and isinstance(node.body, list)
+             and node.body and isinstance(node.body[0], ast.Expr)}  # fmt: skip
+    other |= {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) and node not in other else ""
         if isinstance(node, ast.JoinedStr):
             text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
-        else:
-            text = node.value if isinstance(node, ast.Constant) and node not in said else None
-        if (
-            isinstance(text, str)
-            and re.search(r"[a-z]{2}.* |\w .*[a-z]{2}", text)
-            and not re.fullmatch(r"\w+\(.*\)", text)
-        ):
+        words = text.replace("{}", "").strip() if isinstance(text, str) else ""
+        if " " in words and re.search("[a-z]{2}", words) and not re.fullmatch(r"\w+\(.*\)", text):
             yield text.split("\n")[0]
 
 

@@ -391,7 +391,7 @@ def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
     axes.axvline(1, color="black", linewidth=1)
     amounts = [translated(_show(found[name][1], asked[name].unit), part=True) for name in rows]
     asks = [translated(f"{asked[name].asks}:", part=True) for name in rows]
-    told = [f"{words} {amount.replace(' ', KEPT)}" for words, amount in zip(asks, amounts)]
+    told = [f"{words} {amount.replace(' ', KEPT)}".replace("： ", "：") for words, amount in zip(asks, amounts)]
     axes.set_yticks(range(len(rows)), ["\n".join(wrapped(words, 42)) for words in told], fontsize=8)
     if figure := axes.get_figure(root=True):
         figure.set_figheight(1.2 + 0.42 * len(rows))
