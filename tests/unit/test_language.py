@@ -279,6 +279,8 @@ def test_a_guess_and_its_answer_are_chinese(one, chinese, capsys):
 
 
 def test_an_answer_in_chinese_is_in_columns(chinese, capsys):
+    exercises.answer("depth", times=1.0)
+    assert "  你           没有猜测" in capsys.readouterr().out.splitlines()
     exercises.guess("depth", times=12)
     exercises.answer("depth", times=1.0)
     assert capsys.readouterr().out.splitlines()[1:] == [
