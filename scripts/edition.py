@@ -25,7 +25,7 @@ import nbformat
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "notebooks", ROOT / "notebooks" / "zh"
 BEGINS = re.compile(r"^<!-- ([a-z][a-z0-9-]*) ([0-9a-f]{12}) -->\n", re.MULTILINE)
-NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w]*_)")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 def hash_of(text: str) -> str:
@@ -36,7 +36,7 @@ def hash_of(text: str) -> str:
 def prose(stem: str) -> dict[str, tuple[str, str]]:
     """{cell id: (hash of the English prose, Chinese prose)} of a lesson."""
     parts = BEGINS.split((CHINESE / f"{stem}.md").read_text(encoding="utf-8"))[1:]
-    return {cell: (rendered, text.strip()) for cell, rendered, text in zip(parts[::3], parts[1::3], parts[2::3])}
+    return {cell: (rendered, text.strip("\n")) for cell, rendered, text in zip(parts[::3], parts[1::3], parts[2::3])}
 
 
 def words(stem: str) -> dict[str, str]:
@@ -134,7 +134,7 @@ def differences(english: str, chinese: str):
 def plain(text: str) -> str:
     """Prose without code, links' targets, HTML and the numbers of lists."""
     text = re.sub(r"```.*?```|`[^`\n]*`|\]\([^)]*\)|<[^>]*>", " ", text, flags=re.DOTALL)
-    return re.sub(r"^\s*\d+\. ", "", text, flags=re.MULTILINE)
+    return re.sub(r"^\s*\d{1,2}\. ", "", text, flags=re.MULTILINE)
 
 
 def differences_of_code(english: str, chinese: str):
@@ -154,13 +154,9 @@ def differences_of_code(english: str, chinese: str):
 
 def inside(literal) -> tuple:
     """What a literal holds besides words: its expressions with their formats, in any order, and its numbers."""
-    parts = [part for part in ast.walk(literal) if isinstance(part, ast.FormattedValue)]
-    text = "".join(part.value for part in ast.walk(literal) if isinstance(part, ast.Constant) and is_text(part))
-    return type(literal), Counter(map(ast.unparse, parts)), Counter(re.findall(r"\d+", text))
-
-
-def is_text(part) -> bool:
-    return isinstance(part.value, str)
+    parts = [ast.unparse(part) for part in ast.walk(literal) if isinstance(part, ast.FormattedValue)]
+    texts = [part.value for part in ast.walk(literal) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return type(literal), Counter(parts), Counter(number for text in texts for number in re.findall(r"\d+", text))
 
 
 # ------------------------------------------------------------------------------------------------------- the commands
@@ -188,7 +184,7 @@ def quoted(text: str) -> str:
 
 def lessons() -> list[str]:
     """The stems of all lessons that have Chinese prose."""
-    return sorted(file.stem for file in CHINESE.glob("*.md"))
+    return sorted(file.stem for file in CHINESE.glob("*.toml"))
 
 
 def main():

@@ -28,8 +28,8 @@ from defects import DEFECTS
 from run_notebooks import code_cells, fingerprint
 
 ROOT = Path(__file__).parent.parent
-HOUSE = ("tests/house/test_notebooks.py", "tests/house/test_site.py", "tests/house/test_benchmarks.py",
-         "tests/unit/test_claims.py")  # fmt: skip
+HOUSE = ("tests/house/test_notebooks.py", "tests/house/test_lesson_code.py", "tests/house/test_site.py",
+         "tests/house/test_benchmarks.py", "tests/unit/test_claims.py")  # fmt: skip
 EXERCISES = ("tests/*/test_exercise*.py", "tests/*/test_lessons*.py")  # whichever there are
 # tests that run notebooks, documents or a browser: no defect needs them
 SLOW = "not runner and not network and not every_block and not every_command and not phone"

@@ -12,7 +12,7 @@ QUIET = "#595959"  # for notes, as in drawings
 KINDS = {
     "weights": ("mapped weights", plots.BYTES["file-backed"]),
     "own": ("written since start", plots.BYTES["activations"]),
-    "rest": ("Python, libraries, Ray", plots.BYTES["libraries"]),
+    "rest": ("Python and libraries", plots.BYTES["libraries"]),
 }
 
 
