@@ -297,7 +297,7 @@ def test_bets_are_chinese(chinese, capsys):
     exercises.bet(second.id, "not testable here")
     assert all(map(is_chinese, capsys.readouterr().out.splitlines()))
     *lines, last = exercises.score_bets().splitlines()
-    assert "台账：推翻" in lines[0] and "你：此处无法检验" in lines[1] and last == "2 个下注中对了 1 个"
+    assert "台账：推翻" in lines[0] and "你：此处无法测试" in lines[1] and last == "2 个下注中对了 1 个"
     assert len({language.columns(line.split("台账")[0]) for line in lines}) == 1
 
 
