@@ -26,9 +26,9 @@ HOMES = {
 }  # fmt: skip
 ROOMS = (
     "attention", "batching", "checkpoint", "claims", "classifier", "distillation", "drawings", "evaluation",
-    "exercises", "formats", "inference", "memory", "offloading", "onnx_engine", "onnx_export", "onnx_graphs",
-    "onnx_plan", "optimized_classifier", "plan", "plots", "quantization", "records", "samples", "scaling",
-    "torch_engine",
+    "exercises", "formats", "inference", "language", "memory", "offloading", "onnx_engine", "onnx_export",
+    "onnx_graphs", "onnx_plan", "optimized_classifier", "plan", "plots", "quantization", "records", "samples",
+    "scaling", "torch_engine",
 )  # fmt: skip
 
 __all__ = [

@@ -6,6 +6,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from zsc_utils import plots
+from zsc_utils.language import translated
 
 QUIET = "#595959"  # for notes, as in drawings
 Curve = Sequence[tuple[float, float]]  # (seconds, bytes)
@@ -17,7 +18,8 @@ def show(alt: str) -> None:
     from IPython.display import display  # there in every notebook, and needed nowhere else
 
     figure = pyplot.gcf()
-    display(figure, metadata={"image/png": {"alt": alt}})
+    plots.in_language(figure)
+    display(figure, metadata={"image/png": {"alt": translated(alt)}})
     pyplot.close(figure)
 
 

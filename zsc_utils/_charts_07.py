@@ -16,6 +16,12 @@ KINDS = {
 }
 
 
+def show() -> None:
+    """Show the current figure, in the language in use."""
+    plots.in_language(pyplot.gcf())
+    pyplot.show()
+
+
 def parts(lines: int, rows: int, workers: int = 2) -> None:
     """Show how a file of `lines` becomes parts of `rows` rows, and the parts that `workers` write."""
     count = -(-lines // rows)
@@ -35,7 +41,7 @@ def parts(lines: int, rows: int, workers: int = 2) -> None:
     axes.set(xlim=(-0.1, 10.3), ylim=(-0.1, 0.7 * shown))
     axes.set_title(f"{count} parts; the first {shown} are shown. Ray carries places, not texts and results")
     axes.axis("off")
-    pyplot.show()
+    show()
 
 
 def box(axes: Axes, x: float, y: float, words: str, colour: str, width: float = 1.5, height: float = 0.5) -> None:
@@ -62,7 +68,7 @@ def sharing(held: Mapping[str, Mapping[str, int]]) -> None:
     axes.set_title(f"The second worker costs {more:,.0f} MB; its model is {model:,.0f} MB of that", pad=22)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(-0.02, 0.98))
-    pyplot.show()
+    show()
 
 
 def crossing(counts: Sequence[int], lines: Mapping[str, Sequence[float]], first: int) -> None:
@@ -85,7 +91,7 @@ def crossing(counts: Sequence[int], lines: Mapping[str, Sequence[float]], first:
     axes.set_xlim(counts[0] - 0.5, counts[-1] + 0.5)
     axes.set_xticks(counts)
     axes.set_title(f"From {first} workers on, shared fp32 is smaller than int8 that each worker has for itself")
-    pyplot.show()
+    show()
 
 
 def rates(found: Mapping[str, Sequence[float]], gain: float) -> None:
@@ -99,7 +105,7 @@ def rates(found: Mapping[str, Sequence[float]], gain: float) -> None:
     bars[-1].set_color(plots.CHOSEN)
     axes.invert_yaxis()
     axes.set(xlabel="texts a second (mini)", title=f"Two workers: {gain:.2f} times the speed of one process")
-    pyplot.show()
+    show()
 
 
 def kill(curve: Sequence[tuple[float, int]], killed: float, back: float | None, again: int) -> None:
@@ -121,7 +127,7 @@ def kill(curve: Sequence[tuple[float, int]], killed: float, back: float | None, 
     axes.set_title(
         f"A worker dies: {alone}{again} part{'s' * (again != 1)} begun again, {curve[-1][1]} rows in the end"
     )
-    pyplot.show()
+    show()
 
 
 def billion(days: Mapping[str, Mapping[int, tuple[float, float, float]]], ratio: float) -> None:
@@ -142,4 +148,4 @@ def billion(days: Mapping[str, Mapping[int, tuple[float, float, float]]], ratio:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_title(f"A billion texts: {ratio:.1f} times the machines for the larger model")
-    pyplot.show()
+    show()

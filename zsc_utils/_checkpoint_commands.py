@@ -5,6 +5,7 @@ from zsc_utils._exports import FORMATS, is_export, read_export
 from zsc_utils._sizes import format_size, in_columns, parse_size
 from zsc_utils._text import default_name
 from zsc_utils._ways import Ways, of_export
+from zsc_utils.language import translated
 from zsc_utils.onnx_plan import make as make_for_export
 
 PLAN = """Print what a budget buys: the levers that would be chosen, and what each part of the bill takes, in bytes that
@@ -125,7 +126,7 @@ def bill_of_a_text(made, length, labels):
         "  of all pairs in one batch through transformers' forward pass": whole.peak_activations,
     }
     many = f"{batches} batch{'es' * (batches > 1)} of at most {together}"
-    return f"a text with {pairs}: {many}\n{in_columns(rows)}"
+    return f"{translated(f'a text with {pairs}: {many}')}\n{in_columns(rows)}"
 
 
 def export(arguments):

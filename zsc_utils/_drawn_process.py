@@ -24,6 +24,7 @@ from zsc_utils._svg import (
     rounded_steps,
     text_width,
 )
+from zsc_utils.language import translated
 from zsc_utils.plots import BYTES, CHOSEN, ENGINES, OTHER
 
 METERS = {
@@ -67,7 +68,7 @@ def meters(readings: Mapping[str, int] | Mapping[str, Mapping[str, int]]) -> Pic
         draw_meter(canvas, meter, {name: one.get(meter) for name, one in processes.items()}, largest)
     said = "; ".join(f"{name}: " + ", ".join(f"{m} {format_size(s)}" for m, s in one.items())
                      for name, one in processes.items())  # fmt: skip
-    words = " ".join(f"{meter}: {METERS[meter]}" for meter in shown)
+    words = " ".join(translated(f"{meter}: {METERS[meter]}", part=True) for meter in shown)
     numbers = {f"{name}: {meter}": size for name, one in processes.items() for meter, size in one.items()}
     return canvas.finished(f"Bars of {len(shown)} meters of memory. {said}. {words}", numbers)
 
@@ -284,6 +285,7 @@ def draw_lever(canvas, name, sizes, totals, before):
         change = totals[name] - totals[before]
         said += f" ({'−' if change < 0 else '+'}{format_size(abs(change))})"
     canvas.text(WIDTH - MARGIN, canvas.y, said, NORMAL, "end", weight="bold")
+    name = translated(name)
     canvas.text(MARGIN, canvas.y, fitted(name, room - text_width(said, NORMAL) * BOLD - 8, NORMAL), NORMAL)
     canvas.y += 4
     x = MARGIN
@@ -344,7 +346,7 @@ def draw_import(canvas, chain, new, below, size, largest):
     said = f"{'+' if change >= 0 else '−'}{format_size(abs(change))}" if chain else format_size(size)
     said += f" = {format_size(size)}" if chain else ""
     canvas.text(WIDTH - MARGIN, canvas.y, said, NORMAL, "end")
-    name = ", ".join(new) or "Python alone"
+    name = ", ".join(new) or translated("Python alone")
     if chain:
         canvas.path([(MARGIN + indent - 9, canvas.y - 12), (MARGIN + indent - 9, canvas.y - 4),
                      (MARGIN + indent - 2, canvas.y - 4)], stroke=QUIET)  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zsc_utils._sizes import format_size
 from zsc_utils._svg import BOLD, MARGIN, QUIET, SHOWN_PIXELS, SMALL, WIDTH, Canvas, Picture, text_width
+from zsc_utils.language import translated
 from zsc_utils.plots import BYTES, CHOSEN
 
 if TYPE_CHECKING:
@@ -23,9 +24,12 @@ rows=JSON.parse(box.dataset.steps),step=rows[this.value],
 line=box.querySelector('i'),size=n=>(n/1e6).toFixed(3)+' MB';
 line.style.cssText='position:absolute;border-left:2px solid #D55E00;left:'+image.clientWidth*(LEFT+SPAN*this.value/
 Math.max(1,rows.length-1))+'px;top:'+(image.offsetTop+image.clientHeight*TOP)+'px;height:'+image.clientHeight*HIGH+'px';
-box.querySelector('output').textContent='step '+(+this.value+1)+' of '+rows.length+': '+(step[1]<0?'releases ':
-'allocates ')+size(Math.abs(step[1]))+', alive '+size(step[0])+' · '+names[step[2]]
+box.querySelector('output').textContent=TOLD+size(step[0])+' · '+names[step[2]]
 """
+TOLD = (
+    "'step '+(+this.value+1)+' of '+rows.length+': '+(step[1]<0?'releases ':'allocates ')+size(Math.abs(step[1]))"
+    "+', alive '"
+)
 
 
 def timeline_slider(steps: "Sequence[Step]") -> Picture:
@@ -54,7 +58,7 @@ def timeline_slider(steps: "Sequence[Step]") -> Picture:
     top = canvas.y + 16
     scale = draw_steps(canvas, steps, top, peak.alive)
     x = MARGIN + place * scale
-    words = f"peak {format_size(peak.alive)}"
+    words = translated(f"peak {format_size(peak.alive)}")
     half = BOLD * text_width(words, SMALL) / 2
     canvas.path([(x - 4, top - 7), (x + 4, top - 7), (x, top - 1)], CHOSEN)
     canvas.text(min(max(x, MARGIN + half), WIDTH - MARGIN - half), top - 10, words, SMALL, "middle", weight="bold")
@@ -88,17 +92,21 @@ def draw_steps(canvas, steps, top, largest):
 
 def slider(steps, place, scale, top, height):
     """HTML of the slider, at the peak first: its steps as data, and what moving it does."""
-    said = [f"{step.module} {step.op}".strip() or UNNAMED for step in steps]
+    said = [f"{step.module} {step.op}".strip() or translated(UNNAMED) for step in steps]
     names = {name: number for number, name in enumerate(dict.fromkeys(said))}
     rows = [[step.alive, step.change, names[name]] for step, name in zip(steps, said)]
     span = scale * (len(steps) - 1) / WIDTH
-    move = MOVE.replace("LEFT", f"{(MARGIN + scale / 2) / WIDTH:.5f}").replace("SPAN", f"{span:.5f}")
+    move = (
+        MOVE.replace("TOLD", translated(TOLD))
+        .replace("LEFT", f"{(MARGIN + scale / 2) / WIDTH:.5f}")
+        .replace("SPAN", f"{span:.5f}")
+    )
     move = move.replace("TOP", f"{top:.5f}").replace("HIGH", f"{CURVE / height:.5f}").replace("\n", "")
     data = "".join(f" data-{key}='{as_attribute(value)}'" for key, value in {"steps": rows, "names": [*names]}.items())
     style = f"display:block;width:{SHOWN_PIXELS}px;max-width:100%"
-    moved = html.escape(move, quote=True)
+    moved, name = html.escape(move, quote=True), translated("step of the timeline")
     # JupyterLab leaves the arrow keys to what has the attribute data-lm-suppress-shortcuts
-    control = (f'<input type="range" aria-label="step of the timeline" min="0" max="{len(steps) - 1}" value="{place}" '
+    control = (f'<input type="range" aria-label="{name}" min="0" max="{len(steps) - 1}" value="{place}" '
                f'style="{style}" data-lm-suppress-shortcuts="true" oninput="{moved}">')  # fmt: skip
     told = html.escape(told_step(steps, place, said[place]))
     return f'<div{data}><i></i>{control}<output style="{style};min-height:3em">{told}</output></div>'
@@ -107,7 +115,7 @@ def slider(steps, place, scale, top, height):
 def told_step(steps, place, said):
     """What the slider says of a step, as MOVE says it."""
     change = f"{'releases' if steps[place].change < 0 else 'allocates'} {abs(steps[place].change) / 1e6:.3f} MB"
-    return f"step {place + 1} of {len(steps)}: {change}, alive {steps[place].alive / 1e6:.3f} MB · {said}"
+    return translated(f"step {place + 1} of {len(steps)}: {change}, alive {steps[place].alive / 1e6:.3f} MB · {said}")
 
 
 def as_attribute(value):

@@ -1,16 +1,20 @@
 """The table of an Evaluation, as plain text."""
 
-import unicodedata
-
 from zsc_utils._text import visible
 from zsc_utils._ways import LEAN_LIBRARIES_BYTES, TORCH_LIBRARIES_BYTES
+from zsc_utils.language import columns, padded, translated
 
 SHOWN = 10  # confusions and left-out rows that a table shows
 UNMEASURED = "not measured here"
 
 
 def table_of(evaluation):
-    """Yield the lines of an Evaluation as plain text."""
+    """Yield the lines of an Evaluation as plain text, in the language in use."""
+    return map(translated, lines_of(evaluation))
+
+
+def lines_of(evaluation):
+    """Yield the lines of an Evaluation; those of its tables, whose columns are as wide as their words, translated."""
     first = evaluation.report()
     yield f"{evaluation.checkpoint}: {evaluation.texts} texts, {len(evaluation.labels)} labels"
     if evaluation.bad:
@@ -20,13 +24,13 @@ def table_of(evaluation):
             yield f"  and {len(evaluation.bad) - SHOWN} more"
     yield from ("", "with 95 % intervals; seconds and growth with loading; growth is beyond Python and its libraries")
     head = ["way", "accuracy", "macro F1", f"same as {first.way}", "largest difference", "seconds", "growth"]
-    yield from aligned([head, *map(row_of_way, evaluation.reports.values())])
+    yield from aligned([[*map(translated, head)], *map(row_of_way, evaluation.reports.values())])
     yield f"Python and its libraries: about {LEAN_LIBRARIES_BYTES / 1e6:.0f} MB for an export, else about " + (
         f"{TORCH_LIBRARIES_BYTES / 1e6:.0f} MB, for torch"
     )
     yield from ("", f"{first.way}, each label")
     scores = [[s.label, *map(number, s[1:4]), str(s.support)] for s in first.per_label]
-    yield from aligned([["label", "precision", "recall", "F1", "texts"], *scores])
+    yield from aligned([[*map(translated, ("label", "precision", "recall", "F1", "texts"))], *scores])
     yield from confusions_of(first)
     yield from ("", threshold_line(first))
 
@@ -38,7 +42,7 @@ def row_of_way(report):
             interval(report.agreement.share, report.agreement.interval),
             f"{report.agreement.largest_difference:.4f}",
         ]
-    growth = UNMEASURED if report.growth is None else f"{report.growth / 1e6:.0f} MB"
+    growth = translated(UNMEASURED) if report.growth is None else f"{report.growth / 1e6:.0f} MB"
     accuracy, f1 = (
         interval(report.accuracy, report.accuracy_interval),
         interval(report.macro_f1, report.macro_f1_interval),
@@ -74,7 +78,7 @@ def number(value):
 
 
 def interval(value, ends):
-    return f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
+    return translated(f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})", part=True)
 
 
 def shortened(text, most=40):
@@ -85,12 +89,7 @@ def shortened(text, most=40):
 
 def aligned(rows):
     """Yield the lines of a table, the first column to the left, the others to the right; Chinese is two wide."""
-    widths = [max(map(width, cells)) for cells in zip(*rows)]
+    widths = [max(map(columns, cells)) for cells in zip(*rows)]
     for first, *others in rows:
-        cells = [first + " " * (widths[0] - width(first))]
-        cells += [" " * (size - width(cell)) + cell for cell, size in zip(others, widths[1:])]
-        yield "  ".join(cells)
-
-
-def width(string):
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in string)
+        cells = [padded(cell, size, right=True) for cell, size in zip(others, widths[1:])]
+        yield "  ".join([padded(first, widths[0]), *cells])

@@ -4,6 +4,7 @@ import math
 import re
 
 from zsc_utils._types import Size
+from zsc_utils.language import translated
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
@@ -40,4 +41,4 @@ def rounded_up(size: int) -> str:
 
 def in_columns(rows: dict[str, int]) -> str:
     """Format {purpose: bytes} as lines: the bytes in MB as a column, then the purpose, which may be long."""
-    return "\n".join(f"{size / 1e6:>8.1f} MB  {what}" for what, size in rows.items())
+    return "\n".join(f"{size / 1e6:>8.1f} MB  {translated(what)}" for what, size in rows.items())

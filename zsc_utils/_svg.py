@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from zsc_utils.language import pieces, translated
+
 WIDTH = 400  # units; on a phone of 390 points, a unit is nearly a point
 SHOWN_PIXELS = 480  # width on larger screens
 SMALL, NORMAL, LARGE = 12, 13, 15  # sizes of text, in units
@@ -50,17 +52,17 @@ class Canvas:
     """Collects shapes from top to bottom; `finished` makes the Picture. Coordinates are in units, y grows downward."""
 
     def __init__(self, title: str, note: str = ""):
-        self.title = title
+        self.title = translated(title)
         self.shapes: list[str] = []
         self.y: float = MARGIN
-        self.paragraph(title, LARGE, width=(WIDTH - 2 * MARGIN) / BOLD, weight="bold")
+        self.paragraph(self.title, LARGE, width=(WIDTH - 2 * MARGIN) / BOLD, weight="bold")
         if note:
             self.paragraph(note, SMALL, colour=QUIET)
         self.y += 6
 
     def paragraph(self, text, size=NORMAL, x=MARGIN, width=None, **style):
         """Write lines of text from `self.y` on, wrapped at `width`, and move `self.y` below them."""
-        for line in wrapped(text, width or WIDTH - MARGIN - x, size):
+        for line in wrapped(translated(text), width or WIDTH - MARGIN - x, size):
             self.y += 1.25 * size
             self.text(x, self.y - 0.25 * size, line, size, **style)
 
@@ -69,7 +71,7 @@ class Canvas:
         bold = f' font-weight="{weight}"' if weight != "normal" else ""
         self.shapes.append(
             f'<text x="{number(x)}" y="{number(y)}" font-size="{size}" text-anchor="{anchor}" fill="{colour}"{bold}>'
-            f"{html.escape(words)}</text>"
+            f"{html.escape(translated(words))}</text>"
         )
 
     def rect(self, x, y, width, height, fill, stroke=None, *, line=1.0, round=0, dashed=False):
@@ -98,7 +100,7 @@ class Canvas:
         for step in steps:
             place = x + width * step / largest
             self.line(place, y, place, y + 4, QUIET)
-            words = f"{step:g}" + (f" {unit}" if step == steps[-1] else "")
+            words = translated(f"{step:g}" + (f" {unit}" if step == steps[-1] else ""))
             half = text_width(words, SMALL) / 2
             self.text(min(max(place, half + 2), WIDTH - half - 2), y + 15, words, SMALL, "middle", QUIET)
 
@@ -111,7 +113,7 @@ class Canvas:
         """A line of coloured squares with their names, at self.y; further lines if they do not fit."""
         x, self.y = MARGIN, self.y + 12
         for name, colour in colours.items():
-            width = 17 + text_width(name, SMALL) + 10
+            width = 17 + text_width(translated(name), SMALL) + 10
             if x > MARGIN and x + width > WIDTH - MARGIN:
                 x, self.y = MARGIN, self.y + 16
             self.rect(x, self.y - 9, 11, 11, colour, INK, line=0.5)
@@ -123,6 +125,7 @@ class Canvas:
 
     def finished(self, alt, numbers=None, extra=""):
         """Return the Picture, as high as `self.y`."""
+        alt = translated(alt)
         height = number(self.y + MARGIN)
         size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
         svg = "\n".join(
@@ -159,10 +162,10 @@ def letter_width(letter):
 def wrapped(text: str, width: float, size: float) -> list[str]:
     """Split a text into lines that are at most `width` units wide; a word that is wider is cut."""
     lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
+    for piece in pieces(text):
+        longer = f"{lines[-1]}{piece}".strip()
         if lines[-1] and text_width(longer, size) > width:
-            lines.append(fitted(word, width, size))
+            lines.append(fitted(piece.strip(), width, size))
         else:
             lines[-1] = fitted(longer, width, size)
     return lines

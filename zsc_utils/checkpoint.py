@@ -29,6 +29,7 @@ from zsc_utils._exports import FORMATS as EXPORTS
 from zsc_utils._types import Name
 from zsc_utils._weights import WEIGHTS, CheckpointError, stored_bytes, tensor_shapes, weights_file, write_tensors
 from zsc_utils.formats import DTYPES, FORMATS, format_of, made_of_any
+from zsc_utils.language import translated
 
 BUNDLED = Path(__file__).parent / "data" / "mini"
 LOADED_ATTENTIONS = ("sdpa", "eager")
@@ -69,7 +70,7 @@ class Checkpoint:
         count = sum(tensor.numel() for tensor in weights)
         dtype = torch.int8 if any(tensor.dtype == torch.int8 for tensor in weights) else self.model.dtype
         shape = f"{config.num_hidden_layers} layers x {config.hidden_size}, {count / 1e6:.1f} M parameters"
-        return f"Checkpoint({self.name!r}: {shape}, {dtype}, {config._attn_implementation})"
+        return translated(f"Checkpoint({self.name!r}: {shape}, {dtype}, {config._attn_implementation})")
 
 
 @dataclass(frozen=True)

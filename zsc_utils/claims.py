@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from zsc_utils.language import columns, padded, translated
+
 LEDGER = Path(__file__).parent.parent / "claims.toml"
 VERDICTS = ("open", "confirmed", "qualified", "refuted", "not testable here")
 
@@ -48,8 +50,9 @@ def table(claims: Sequence[Claim]) -> str:
     """The claims as a text table: section, claim, the article's figure, verdict, what we found, and notebook."""
     rows = [("§", "claim", "the article says", "verdict", "found", "in")]
     rows += [(c.section, c.says, c.figure, c.verdict, c.found, number_of(c)) for c in claims]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    told = [[*map(translated, row)] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*told)]
+    lines = ["  ".join(map(padded, row, widths)).rstrip() for row in told]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*lines, score(claims)])
 
@@ -64,7 +67,7 @@ def score(claims: Sequence[Claim]) -> str:
     counts = Counter(claim.verdict for claim in claims)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS[1:] if counts[verdict])
     decided = f"{len(claims) - counts['open']} of {len(claims)} claims decided"
-    return f"{decided}: {verdicts}" if verdicts else decided
+    return translated(f"{decided}: {verdicts}" if verdicts else decided)
 
 
 # sign and colour of each verdict; the colours can be told apart with colour blindness
@@ -80,7 +83,7 @@ def page(claims: Sequence[Claim], bets: Mapping[str, str] | None = None, verdict
     """
     shown = ["§", "claim", "the article says", *(["your bet"] if bets is not None else [])]
     shown += ["verdict", "found", "within reach"] if verdicts else []
-    head = "".join(f"<th>{name}</th>" for name in (*shown, "in"))
+    head = "".join(f"<th>{translated(name)}</th>" for name in (*shown, "in"))
     body = "".join(page_row(claim, bets, verdicts) for claim in claims)
     style = 'style="border-collapse:collapse;font-size:90%"'
     below = f"<p>{score(claims)}</p>" if verdicts else ""
@@ -89,21 +92,26 @@ def page(claims: Sequence[Claim], bets: Mapping[str, str] | None = None, verdict
 
 def page_row(claim, bets, verdicts):
     """One claim as an HTML table row; below what it says stands its rule, or the id to bet on, in grey."""
-    below = html.escape(claim.rule) if verdicts else f"<code>{claim.id}</code>"
-    says = f'{html.escape(claim.says)}<br><span style="color:#666666;font-size:85%">{below}</span>'
-    cells = [html.escape(claim.section), says, html.escape(claim.figure)]
+    below = escaped(claim.rule) if verdicts else f"<code>{claim.id}</code>"
+    says = f'{escaped(claim.says)}<br><span style="color:#666666;font-size:85%">{below}</span>'
+    cells = [escaped(claim.section), says, escaped(claim.figure)]
     if bets is not None:
         cells.append(signed(bets.get(claim.id, "open")))
     if verdicts:
-        cells += [signed(claim.verdict), html.escape(claim.found), html.escape(claim.reached)]
+        cells += [signed(claim.verdict), escaped(claim.found), escaped(claim.reached)]
     cells.append(f'<a href="{claim.notebook}.ipynb">{number_of(claim)}</a>')
     return "<tr>" + "".join(f'<td style="padding:.2em .6em;text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def escaped(text):
+    """A text of the ledger as HTML, in the language in use."""
+    return html.escape(translated(text))
 
 
 def signed(verdict):
     """A verdict in bold, with its sign and colour."""
     sign, colour = SIGNS[verdict]
-    return f'<b style="color:{colour}">{sign} {verdict}</b>'
+    return f'<b style="color:{colour}">{sign} {translated(verdict)}</b>'
 
 
 BETTER = ("confirmed", "qualified", "refuted")  # from the best to the worst
@@ -167,10 +175,11 @@ def decide(
     if verdict == "refuted" and in_part:
         verdict = "qualified"
     show(claim, verdict, found, reached)
-    agrees = verdict == claim.verdict and (noisy or (found, reached) == (claim.found, claim.reached))
+    said = [[*map(translated, texts)] for texts in ((found, reached), (claim.found, claim.reached))]  # in one language
+    agrees = verdict == claim.verdict and (noisy or said[0] == said[1])
     if not agrees:
         texts = ", ".join(text for text in (claim.found, claim.reached) if text)
-        print(f"The ledger has: {claim.verdict}, {texts or 'no figure'}")
+        print(translated(f"The ledger has: {claim.verdict}, {texts or 'no figure'}"))
     more_than_the_ledger = testable and claim.verdict == "not testable here"
     return agrees or more_than_the_ledger or "ZSC_CHECKPOINT" in os.environ
 
@@ -178,6 +187,8 @@ def decide(
 def show(claim, verdict, found, reached):
     """Print a claim with its rule, the verdict, and what was found and reached."""
     figure = f" ({claim.figure})" if claim.figure else ""
-    print(f"Claim, section {claim.section}: {claim.says}{figure}\nRule: {claim.rule}\n{verdict.upper()}: {found}")
+    print(translated(f"Claim, section {claim.section}: {claim.says}{figure}"))
+    print(translated(f"Rule: {claim.rule}"))
+    print(translated(f"{verdict.upper()}: {found}"))
     if reached:
-        print(f"Within reach: {reached}")
+        print(translated(f"Within reach: {reached}"))

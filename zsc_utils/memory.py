@@ -14,6 +14,7 @@ from zsc_utils._process import ChildError, ProcessPeak, evict, process_peak, pro
 from zsc_utils._sizes import format_size, parse_size
 from zsc_utils._tensors import Step, attention_workspace, eager_workspace, tensor_peak, timeline, workspace
 from zsc_utils._text import whole_number
+from zsc_utils.language import padded, translated
 
 __all__ = [
     "ChildError", "Footprint", "Moment", "ProcessPeak", "Step", "evict", "format_size", "parameters", "parse_size",
@@ -75,7 +76,7 @@ class Footprint:
     def __str__(self):
         rows = [(f"weights: {part}", size) for part, size in self.weights_by_part.items()]
         rows += [(f"{self.peak.phase}: {name}", size) for name, size in self.peak.tensors.items() if size]
-        lines = [f"{name:<46}{size:>15,}" for name, size in [*rows, ("total", self.total)]]
+        lines = [f"{padded(translated(name), 46)}{size:>15,}" for name, size in [*rows, ("total", self.total)]]
         return "\n".join([*lines[:-1], "-" * 61, lines[-1]])
 
 

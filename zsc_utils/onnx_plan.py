@@ -16,6 +16,7 @@ from zsc_utils._exports import INT8, Exported, shapes
 from zsc_utils._process import Growth, resident
 from zsc_utils._sizes import format_size, in_columns, parse_size, rounded_up
 from zsc_utils._types import Groups, Size
+from zsc_utils.language import translated
 
 MAX_TOKENS = 512  # tokens of a batch
 CHUNK = 128  # tokens whose activations stay in a processor's cache; fewer would read the weights too often
@@ -85,6 +86,11 @@ class Setting:
     threads: int
 
     def __str__(self):
+        return translated(self.words)
+
+    @property
+    def words(self):
+        """The setting in English, for messages of errors."""
         words = f"{self.precision} without torch, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
         words += f", {self.threads} thread{'s' * (self.threads > 1)}"
         return f"{words}, layers streamed for {self.block:,} tokens" if self.block else words
@@ -180,7 +186,7 @@ class Plan(Growth):
         if self.measured is not None:
             rows["  measured"] = self.measured
             rows["  the whole process, with Python and its libraries"] = self.whole
-        return f"{self.subject.name}, {budget}\n{in_columns(rows)}"
+        return f"{translated(f'{self.subject.name}, {budget}')}\n{in_columns(rows)}"
 
 
 def settings_for(export: Exported, max_tokens: int | None, offload: bool | None) -> list[Setting]:
@@ -222,5 +228,5 @@ def make(
     smallest = min(totals)
     raise ValueError(
         f"memory_budget {format_size(budget)} is too small for {export.name!r}: the smallest that works is "
-        f"{rounded_up(smallest)} ({settings[totals.index(smallest)]})"
+        f"{rounded_up(smallest)} ({settings[totals.index(smallest)].words})"
     )

@@ -24,6 +24,7 @@ from zsc_utils._ways import TORCH_LIBRARIES_BYTES, Way, Ways, to_export
 from zsc_utils.attention import ATTENTIONS, use
 from zsc_utils.checkpoint import Checkpoint, Source, load
 from zsc_utils.formats import DTYPES, FORMATS, HALVES, activations_dtype, format_of, in_integers
+from zsc_utils.language import translated
 from zsc_utils.memory import parameters
 from zsc_utils.offloading import StreamedModel, in_memory, stream_layers
 from zsc_utils.quantization import int8_bytes, precision_of, quantize
@@ -60,6 +61,11 @@ class Setting:
     waiting: bool = True  # whether the hidden states of a block wait in memory; if not, in a file
 
     def __str__(self):
+        return translated(self.words)
+
+    @property
+    def words(self):
+        """The setting in English, for messages of errors."""
         words = f"{self.precision}, {self.attention}, batches of {self.max_tokens:,} tokens, chunks of {self.chunk}"
         if not self.block:
             return words
@@ -283,7 +289,8 @@ class Plan(Growth):
             rows["  measured"] = self.measured
             rows["  the whole process, with Python and its libraries"] = self.whole
         note = slower(DTYPES[self.setting.precision])
-        return f"{self.subject.name}, {budget}\n{in_columns(rows)}" + (f"\n  note: {note}" if note else "")
+        head, notes = translated(f"{self.subject.name}, {budget}"), [translated(f"  note: {note}")] if note else []
+        return "\n".join([head, in_columns(rows), *notes])
 
 
 def settings_for(subject, max_tokens, chosen=LEFT_TO_THE_PLAN):
@@ -415,9 +422,9 @@ def subject_of(checkpoint):
 def too_small(subject, budget, allowed, settings):
     """Return the error message that names the smallest budgets that work."""
     last_allowed, last = (min(some, key=subject.total) for some in (allowed, settings))
-    ways = [f"the smallest that works is {rounded_up(subject.total(last_allowed))} ({last_allowed})"]
+    ways = [f"the smallest that works is {rounded_up(subject.total(last_allowed))} ({last_allowed.words})"]
     if last != last_allowed:
-        ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last})")
+        ways.append(f"with allow_lossy=True {rounded_up(subject.total(last))} ({last.words})")
     return f"memory_budget {format_size(budget)} is too small for {subject.name!r}: {'; '.join(ways)}"
 
 

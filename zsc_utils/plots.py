@@ -14,10 +14,15 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.category import StrCategoryFormatter
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as Line
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FixedLocator
 from matplotlib.transforms import Bbox
+
+from zsc_utils.language import in_use, translated
 
 BYTES = {
     "embeddings": "#0072B2",
@@ -45,6 +50,25 @@ def use_chinese_font() -> None:
     font_manager.fontManager.addfont(Path(package.origin).parent / "fonts" / "NotoSansCJKsc-Regular.otf")
 
 
+def in_language(drawn: Figure | Axes) -> None:
+    """Put the words of a figure or axes that are finished into the language in use.
+
+    Titles, labels, notes, legends and names of ticks; numbers of ticks are made when the figure is drawn.
+    """
+    if in_use() == "en":
+        return
+    for axes in drawn.axes if isinstance(drawn, Figure) else [drawn]:
+        for axis in (axes.xaxis, axes.yaxis):
+            formatter = axis.get_major_formatter()
+            if isinstance(formatter, FixedFormatter | StrCategoryFormatter):  # names; a drawing takes them from here
+                places = list(axis.get_majorticklocs())
+                names = [*map(translated, formatter.format_ticks(places))]
+                axis.set_major_locator(FixedLocator(places))
+                axis.set_major_formatter(FixedFormatter(names))
+    for text in drawn.findobj(Text):
+        text.set_text(translated(text.get_text()))
+
+
 def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> None:
     """Draw scores from 0 to 1 as horizontal bars with their numbers, the best on top and in colour."""
     order = sorted(range(len(labels)), key=lambda i: scores[i])
@@ -52,6 +76,7 @@ def score_bars(axes: Axes, labels: Sequence[str], scores: Sequence[float]) -> No
     bars[-1].set_color(CHOSEN)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.set(xlim=(0, 1.12), xlabel="score")
+    in_language(axes)
 
 
 def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6) -> None:
@@ -68,6 +93,7 @@ def stacked_bytes(axes: Axes, rows: dict[str, dict[str, int]], unit: float = 1e6
     axes.invert_yaxis()
     axes.set(xlabel={1e6: "tensor bytes, MB", 1e9: "tensor bytes, GB"}[unit])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    in_language(axes)
 
 
 def stairs(axes: Axes, plans: Mapping[int, Any]) -> None:
@@ -89,6 +115,7 @@ def stairs(axes: Axes, plans: Mapping[int, Any]) -> None:
     axes.set(xlabel="memory_budget, MB", ylabel="predicted at most, MB", xlim=(0, most), ylim=(0, most))
     axes.set_title(f"{kept} of {len(plans)} plans keep their budget")
     axes.legend(loc="upper left", frameon=False)
+    in_language(axes)
 
 
 MARKERS = "sD^v<>PXphd8"  # for families of peers
@@ -129,7 +156,8 @@ def frontier(axes: Axes, record: dict) -> None:
     axes.set_title(f"Least memory: {least}, {points[least][0]:.0f} MB\n"
                    f"Most speed: {most}, {points[most][1]:.2f} texts a second", loc="left", fontsize=10)  # fmt: skip
     explain_marks(axes, points)
-    name_points(axes, points)
+    in_language(axes)
+    name_points(axes, {translated(name): point for name, point in points.items()})
 
 
 def explain_marks(axes: Axes, names: Iterable[str]) -> None:
@@ -250,7 +278,7 @@ def confusion_matrix(axes: Axes, labels: Sequence[str], counts: np.ndarray) -> N
     places = range(len(labels))
     axes.set_xticks(places, labels, rotation=90, family=CHINESE)
     axes.set_yticks(places, [f"{label} ({total})" for label, total in zip(labels, totals.ravel())], family=CHINESE)
-    axes.set(xlabel="label that was said", ylabel="true label (texts)")
+    axes.set(xlabel=translated("label that was said"), ylabel=translated("true label (texts)"))
 
 
 def suffixes() -> list[str]:

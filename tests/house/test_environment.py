@@ -30,7 +30,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
            "ipywidgets": ("tests/house/test_environment.py", "import tqdm\x2enotebook; assert")}  # fmt: skip
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
-    ["_types"],
+    ["_types", "language"],
     ["_agreement", "_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_svg", "_text"]
     + ["_weights"],
     ["onnx_graphs", "plots"],
@@ -54,7 +54,7 @@ SIDE = {"samples", "claims", "drawings", "exercises", "_charts_01", "_charts_02"
 WITHOUT_TORCH = (
     "_agreement _checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process "
     "_results _sizes _text _types _ways batching classifier evaluation exercises exercises.lesson_02 "
-    "exercises.lesson_05 onnx_engine onnx_graphs onnx_plan records scaling "
+    "exercises.lesson_05 language onnx_engine onnx_graphs onnx_plan records scaling "
     "__main__".split()
 )
 

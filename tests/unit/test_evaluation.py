@@ -479,7 +479,7 @@ def test_the_table_says_what_was_found(answers):
     assert lines[-1].startswith("int8: no threshold") or "0.8000" in lines[-1]
     table = lines[lines.index("int8, each label") + 1 :][:4]
     assert table[1].split() == ["财经", "-", "0.000", "0.000", "1"]
-    assert len({printed.width(line) for line in table}) == 1
+    assert len({printed.columns(line) for line in table}) == 1
 
 
 def test_the_threshold_is_told_and_examples_cannot_command_a_terminal(answers):

@@ -5,7 +5,6 @@ is right, or which term it lacks. `bet` keeps a bet on a verdict of the ledger. 
 """
 
 import difflib
-import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zsc_utils import claims
 from zsc_utils.exercises import _store
+from zsc_utils.language import columns, in_use, padded, translated, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ __all__ = [
 LESSONS = range(9)
 SYMBOLS = {"mb": "MB", "gb": "GB", "kb": "KB", "percent": "%", "seconds": "s"}  # other units are written as they are
 YOU, ARTICLE = "#D55E00", "#0072B2"  # colours of the chart
+KEPT = "\u00a0"  # a space at which no line is broken
 ORIGINS = ("measured", "computed", "predicted")  # where the value of an answer comes from
 
 
@@ -158,10 +159,10 @@ def guess(name: str, **amount: float) -> None:
     asked, value = _amount("guess", name, amount)
     if value is ...:
         _store.forget("guesses", name)
-        print(f"… No guess yet: write a number for {asked.asks}, in place of the three dots.")
+        print(translated(f"… No guess yet: write a number for {asked.asks}, in place of the three dots."))
         return
     _store.keep("guesses", name, value)
-    print(f"Your guess: {_show(value, asked.unit)} for {asked.asks}.")
+    print(translated(f"Your guess: {_show(value, asked.unit)} for {asked.asks}."))
 
 
 def answer(name: str, by: str = "measured", **amount: float) -> None:
@@ -191,9 +192,13 @@ def answer(name: str, by: str = "measured", **amount: float) -> None:
         ends = " to ".join(_number(end) for end in dict.fromkeys(asked.range))
         lines.append(("the article", f"{ends} {_symbol(asked.unit)}", _article_off(asked, value)))
     lines.append((by, _show(value, asked.unit), ""))
-    wide = max(len(amount) for _, amount, _ in lines)
-    told = [f"  {who:<13}{amount:>{wide}}   {off}".rstrip() for who, amount, off in lines]
-    print("\n".join([f"{asked.asks[:1].upper()}{asked.asks[1:]}:", *told]))
+    cells = [[translated(cell, part=True) for cell in line] for line in lines]
+    wide = max(columns(amount) for _, amount, _ in cells)
+    told = [f"  {padded(who, 13)}{padded(amount, wide, right=True)}   {off}".rstrip() for who, amount, off in cells]
+    asks = translated(f"{asked.asks}:", part=True)
+    if in_use() == "en":
+        asks = f"{asks[:1].upper()}{asks[1:]}"
+    print("\n".join([asks, *told]))
 
 
 def measured() -> dict[str, tuple[float, float]]:
@@ -279,13 +284,14 @@ def judge(name: str, attempt: Any) -> Judged:
     asked = _find("exercise", name, all_exercises())
     nothing: list[bool] = []  # of each result: is it None?
     try:
-        return Judged(True, asked.judge(_watched(attempt, nothing)))
+        right, says = True, asked.judge(_watched(attempt, nothing))
     except NotFilledIn:
-        return Judged(None, f"Not filled in yet. {asked.asks}")
+        right, says = None, f"Not filled in yet. {asked.asks}"
     except Exception as error:
+        right, says = False, str(error) if isinstance(error, Wrong) else _told(error, attempt)
         if asked.returns and nothing and all(nothing):
-            return Judged(False, "Your function returns nothing: is `return` missing?")
-        return Judged(False, str(error) if isinstance(error, Wrong) else _told(error, attempt))
+            says = "Your function returns nothing: is `return` missing?"
+    return Judged(right, translated(says))
 
 
 def filled(value: Any) -> Any:
@@ -330,7 +336,7 @@ def bet(claim_id: str, verdict: str) -> None:
         raise ValueError(f"verdict {verdict!r}: choose one of {', '.join(verdicts)}")
     _store.keep("bets", claim_id, verdict)
     figure = f" ({claim.figure})" if claim.figure else ""
-    print(f"Your bet: {verdict}. The claim: {claim.says}{figure}.")
+    print(translated(f"Your bet: {verdict}. The claim: {claim.says}{figure}."))
 
 
 def bets() -> dict[str, str]:
@@ -349,13 +355,14 @@ def score_bets(ledger: Iterable[claims.Claim] | None = None) -> str:
     kept = _store.kept("bets")
     rows = [(claim, kept[claim.id]) for claim in decided if claim.id in kept]
     if not rows:
-        return 'No bets yet: bet("parameter-count", "refuted") keeps one.'
+        return translated('No bets yet: bet("parameter-count", "refuted") keeps one.')
     lines = [
-        f"{'✓' if yours == claim.verdict else '✗'} {claim.id:<28}you: {yours:<20}ledger: {claim.verdict}"
+        f"{'✓' if yours == claim.verdict else '✗'} {claim.id:<28}"
+        f"{padded(translated(f'you: {yours}'), 25)}{translated(f'ledger: {claim.verdict}')}"
         for claim, yours in rows
     ]
     right = sum(yours == claim.verdict for claim, yours in rows)
-    return "\n".join([*lines, f"{right} of {len(rows)} bets right"])
+    return "\n".join([*lines, translated(f"{right} of {len(rows)} bets right")])
 
 
 # ------------------------------------------------------------------------------------------------------------ chart
@@ -375,20 +382,22 @@ def chart(axes: "Axes", names: Sequence[str] | None = None) -> None:
     rows = [name for name in chosen if min(found[name]) > 0]
     if not rows:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "No guess was measured yet.", ha="center", va="center", transform=axes.transAxes)
+        nothing = translated("No guess was measured yet.")
+        axes.text(0.5, 0.5, nothing, ha="center", va="center", transform=axes.transAxes)
         return
     for place, name in enumerate(rows):
         guessed, value = found[name]
         _chart_row(axes, place, guessed / value, asked[name].range, value)
     axes.axvline(1, color="black", linewidth=1)
-    amounts = [_show(found[name][1], asked[name].unit).replace(" ", "\u00a0") for name in rows]  # kept on one line
-    told = [f"{asked[name].asks}: {amount}" for name, amount in zip(rows, amounts)]
-    axes.set_yticks(range(len(rows)), [textwrap.fill(words, 42) for words in told], fontsize=8)
+    amounts = [translated(_show(found[name][1], asked[name].unit), part=True) for name in rows]
+    asks = [translated(f"{asked[name].asks}:", part=True) for name in rows]
+    told = [f"{words} {amount.replace(' ', KEPT)}".replace("： ", "：") for words, amount in zip(asks, amounts)]
+    axes.set_yticks(range(len(rows)), ["\n".join(wrapped(words, 42)) for words in told], fontsize=8)
     if figure := axes.get_figure(root=True):
         figure.set_figheight(1.2 + 0.42 * len(rows))
-    axes.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), title=_chart_title(rows, asked, found))
+    axes.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), title=translated(_chart_title(rows, asked, found)))
     left_out = f" ({len(chosen) - len(rows)} left out: not above zero)" if len(chosen) > len(rows) else ""
-    axes.set_xlabel(f"guess or article / measurement; 1 is equal{left_out}")
+    axes.set_xlabel(translated(f"guess or article / measurement; 1 is equal{left_out}"))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.25)
 
@@ -403,7 +412,7 @@ def _chart_row(axes, place, ratio, article, value):
         told = f"{who} " + " to ".join(_ratio(end) for end in dict.fromkeys(ends))
         side = {"xytext": (6, 0)} if ends[-1] >= 1 else {"xytext": (-6, 0), "ha": "right"}
         anchor = ends[-1] if ends[-1] >= 1 else ends[0]  # the name stands on the side away from the line at 1
-        axes.annotate(told, (anchor, place + height), textcoords="offset points", va="center", color=colour,
+        axes.annotate(translated(told), (anchor, place + height), textcoords="offset points", va="center", color=colour,
                       fontsize=8, **side)  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import platformdirs
 
+from zsc_utils.language import translated
+
 KINDS = ("guesses", "measured", "bets")
 # what this process has kept; it is written with every change, so two notebooks that write at once lose nothing of it
 _own: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
@@ -88,4 +90,4 @@ def _reason(error):
 def _tell(what, sentence):
     if what not in _told:
         _told.add(what)
-        print(sentence)
+        print(translated(sentence))
