@@ -552,7 +552,7 @@ def within(megabytes, checkpoint, ask, max_tokens):
 
 
 def test_a_batch_too_large_for_the_memory_is_halved_and_the_answers_are_the_same(oracle):
-    """One batch of 24 pairs takes some 40 MB; there are 16."""
+    """One batch of 24 pairs takes some 40 MB; there are 12."""
     checkpoint = needing_memory(oracle, "sdpa", heads=4)
     texts, labels = ["央行体育财经" * 50 + "体" * more for more in range(8)], ["体育", "财经", "军事"]
 
@@ -560,7 +560,7 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_the_answers_are_the_same
         return classify(texts, labels)
 
     free = ask(zsc.ZeroShotClassifier(checkpoint))
-    answers, max_tokens = memory.process_peak(within, 16, checkpoint, ask, 8192).result
+    answers, max_tokens = memory.process_peak(within, 12, checkpoint, ask, 8192).result
     assert max_tokens < 8192 / 2
     for one, other in zip(free, answers):
         assert one["sequence"] == other["sequence"]
@@ -580,9 +580,9 @@ def test_a_pair_too_large_for_the_memory_is_named_and_the_others_are_answered(or
 
     (called, streamed), _ = memory.process_peak(within, 12, checkpoint, ask, 1024).result
     assert re.fullmatch(r"the pair of text '体育财经.*' and hypothesis '体育' \(512 tokens\) does not fit .*", called)
-    told = called.partition("(the allocator said")[0]  # what it said last depends on what was free
-    assert streamed[1].pop("error").startswith(f"MemoryError: {told}")
-    assert streamed[1] == {"sequence": texts[1], "position": 1}
+    # all of the message but the bytes of the allocation that failed, which depend on what was free
+    same = [re.sub(r"allocate \d+ bytes", "allocate so many bytes", said) for said in (streamed[1]["error"], called)]
+    assert streamed[1] | {"error": same[0]} == {"sequence": texts[1], "position": 1, "error": f"MemoryError: {same[1]}"}
     free = zsc.ZeroShotClassifier(checkpoint)([texts[0], texts[2]], ["体育", "财经"])
     for one, other in zip(free, (streamed[0], streamed[2])):
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
