@@ -6,6 +6,7 @@ torch. A record file holds a section for each benchmark. Recording replaces one 
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -133,12 +134,19 @@ def asked_elsewhere(folder: str) -> dict:
     return json.loads(subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True).stdout)
 
 
+@cache
+def weights_of_mini() -> str:
+    """A short hash of the bundled weights: answers of `mini` that a record counts are those of these weights."""
+    file = Path(__file__).parent.parent / "zsc_utils" / "data" / "mini" / "model.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
 def record(section: str, result: dict, output: Path | None = None) -> dict:
     """Put the result of a benchmark, with a description of this machine, into the file of its kind; that section.
 
     Other sections and other kinds stay as they are. `output` is the folder, else RECORDS.
     """
-    made = described() | result
+    made = described() | {"mini": weights_of_mini()} | result
     file = (RECORDS if output is None else Path(output)) / f"{made['kind']}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     sections = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

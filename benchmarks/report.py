@@ -9,7 +9,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from machine import RECORDS, records, write
+from machine import RECORDS, records, weights_of_mini, write
 from matplotlib import pyplot
 
 from zsc_utils import plots
@@ -42,7 +42,13 @@ def head(record: dict, *columns: str) -> list[str]:
 def source(record: dict) -> str:
     """Where a table comes from, in a line."""
     file = f"benchmarks/records/{record['kind']}.json"
-    return f"Recorded in [{file}]({file}): {made_on(record)}."
+    return f"Recorded in [{file}]({file}): {made_on(record)}.{of_other_weights(record)}"
+
+
+def of_other_weights(record: dict) -> str:
+    """What to say of answers that `mini` gave before it was trained further; "" for those of the bundled weights."""
+    other = record.get("mini", weights_of_mini()) != weights_of_mini()
+    return " The same answers are those of an earlier `mini`." if other and {"ways", "engines"} & record.keys() else ""
 
 
 def peers(record: dict) -> list[str]:
@@ -88,7 +94,7 @@ def there(record: dict, one: dict) -> tuple[str, str]:
 
 def process(one: dict) -> str:
     """Cell: the whole process, and its anonymous and file-backed bytes, where they were measured."""
-    kinds = f" ({one['anonymous'] / 1e6:.0f} + {one['file_backed'] / 1e6:.0f})" if "anonymous" in one else ""
+    kinds = f" ({one['anonymous'] / 1e6:.0f}; {one['file_backed'] / 1e6:.0f})" if "anonymous" in one else ""
     return f"{one['whole'] / 1e6:.0f} MB{kinds}"
 
 
@@ -102,7 +108,7 @@ def answers(one: dict) -> str:
 
 def containers(record: dict) -> list[str]:
     """A record of containers.py, lines of Markdown."""
-    columns = ["smallest container", "speed there", "speed without a limit", "whole process (anonymous + file-backed)"]
+    columns = ["smallest container", "speed there", "speed without a limit", "whole process (anonymous; file-backed)"]
     lines = head(record, *columns, "first answer", "same answers")
     baseline = record["ways"][BASELINE]["seconds"]
     for way, one in record["ways"].items():

@@ -5,11 +5,20 @@ python training/pack.py build/training/checkpoint zsc_utils/data/mini
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
+
+LEFT_BY_TRAINING = (
+    "is_local",
+    "local_files_only",
+    "max_length",
+    "pad_to_multiple_of",
+    "pad_token_type_id",
+    "padding_side",
+)
 
 
 def rows_to_int8(matrix):
@@ -36,8 +45,18 @@ def pack(source, target):
     save_file(stored, target / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"zsc_format": "int8-rows"}
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(source / file, target / file)
+    write_tokenizer(source, target)
+
+
+def write_tokenizer(source, target):
+    """The tokenizer without the padding that training left in it: a text is to be as long as it is."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(target)
+    file = target / "tokenizer_config.json"
+    kept = {key: value for key, value in json.loads(file.read_text("utf-8")).items() if key not in LEFT_BY_TRAINING}
+    file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

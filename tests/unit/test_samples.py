@@ -1,10 +1,9 @@
 """The test set is what the model card says it is, and training never saw it."""
 
-import json
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import corpus
+import evaluate
 import pytest
 
 from zsc_utils import samples
@@ -42,13 +41,12 @@ def test_unknown_names_are_refused():
 # --------------------------------------------------------------------------------------- what training may have seen
 
 
-def test_labels_kept_for_the_test_were_never_labels():
-    topics = samples.test_set("topics_new") + records_of(NEXT / "test_topics_new.jsonl")
-    kept = {record["topic"] for record in topics} | {"表扬", "批评", "夸奖", "吐槽"}
-    assert kept == set(corpus.TEST_LABELS)
+def test_labels_kept_for_the_test_are_no_labels_of_training():
+    kept = {record["topic"] for record in samples.test_set("topics_new") + evaluate.records_of("topics_new")}
+    assert kept | {"表扬", "批评", "夸奖", "吐槽"} == set(corpus.TEST_LABELS)
     used = corpus.label_pool() + [label for pair in corpus.polarity_labels() for label in pair]
     used += [h for e in corpus.nli() for h in (*e.entailment, *e.neutral, *e.contradiction)]
-    assert not [label for label in used if any(word in label for word in kept)]
+    assert not [label for label in used if any(word in label for word in corpus.TEST_LABELS)]
 
 
 def test_unseen_words_stand_in_no_training_text():
@@ -58,39 +56,33 @@ def test_unseen_words_stand_in_no_training_text():
 
 
 def test_domains_kept_for_the_test_are_no_training_domains():
-    kept = {"健身房", "家装公司", "牙科诊所", "汽车维修", "宠物医院"}
-    assert not {domain for _, domain, _ in corpus.own_reviews()} & kept
+    assert not {domain for _, domain, _ in corpus.own_reviews()} & {*evaluate.KEPT_OUT_DOMAINS}
 
 
-NEXT = Path(corpus.__file__).parent / "next_test"  # the test set of the next training
-
-
-def test_the_next_test_set_is_what_was_asked_for():
-    topics, reviews, nli = (records_of(NEXT / f"test_{name}.jsonl") for name in ("topics_new", "reviews", "nli"))
+def test_the_test_set_of_the_card_is_what_was_asked_for():
+    topics, reviews, nli = map(evaluate.records_of, TESTS)
     assert set(Counter(record["topic"] for record in topics).values()) == {25} and len(topics) == 400
     assert set(Counter((r["domain"], r["polarity"], r["stated"]) for r in reviews).values()) == {5}
     assert len(reviews) == 300 and len(nli) == 100
     assert all(len({r["entailment"], r["neutral"], r["contradiction"]}) == 3 for r in nli)
-    assert {record["topic"] for record in topics} == {*corpus.TEST_LABELS} - {"表扬", "批评", "夸奖", "吐槽"}
+    assert {record["topic"] for record in topics} > {*evaluate.EARLIER_LABELS, *evaluate.UNSEEN_TOPICS}
+    assert all(not 40 < len(record["text"]) < evaluate.LONG for record in topics + reviews)
 
 
-def records_of(file):
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+TESTS = ("topics_new", "reviews", "nli")  # the files of the card's test set
+BOTH = [*((samples.test_set, name) for name in samples.TEST_SETS), *((evaluate.records_of, name) for name in TESTS)]
 
 
-@pytest.mark.parametrize("name", [*samples.TEST_SETS, *(file.stem for file in sorted(NEXT.glob("*.jsonl")))])
-def test_no_training_text_is_like_a_test_text(name):
+@pytest.mark.parametrize("read, name", BOTH)
+def test_no_training_text_is_like_a_test_text(read, name):
     """Less than 0.35 of the character pairs in common."""
     sizes, holders = [], defaultdict(list)
-    folders = (
-        corpus.FOLDERS if name in samples.TEST_SETS else corpus.FOLDERS[1:]
-    )  # the next training leaves out the rest
-    for number, record in enumerate(record for own in corpus.OWN for record in corpus.records(own, folders)):
+    for number, record in enumerate(record for own in corpus.OWN for record in corpus.records(own)):
         pairs = corpus.bigrams(record["text"])
         sizes.append(len(pairs))
         for pair in pairs:
             holders[pair].append(number)
-    for record in samples.test_set(name) if name in samples.TEST_SETS else records_of(NEXT / f"{name}.jsonl"):
+    for record in read(name):
         mine = corpus.bigrams(record["text"])
         common = Counter(number for pair in mine for number in holders[pair])
         shares = [count / (len(mine) + sizes[number] - count) for number, count in common.items()]

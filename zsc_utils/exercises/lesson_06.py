@@ -107,4 +107,4 @@ def trust_threshold(attempt):
         raise Wrong("Two answers have the score 0.8, and one of them is wrong. A threshold takes both or none.")
     if attempt(scores.copy(), np.zeros(6, bool), 0.75) is not None:
         raise Wrong("With no right answer there is no such score: return None.")
-    return "Below this score say 'none of these'; above it, trust as many answers as you wanted."
+    return "Below this score say 'none of these'; from it on, at least the share that you wanted is right."
