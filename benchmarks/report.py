@@ -314,8 +314,9 @@ def main() -> None:
     for file in FIGURES.glob("*.svg"):
         if file.name not in drawn:
             file.unlink()  # of a record that is no longer shown
-    write(MEASURED, filled(MEASURED.read_text(encoding="utf-8")))
-    write(METHOD, filled_method(METHOD.read_text(encoding="utf-8")))
+    with speaking("en"):
+        write(MEASURED, filled(MEASURED.read_text(encoding="utf-8")))
+        write(METHOD, filled_method(METHOD.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""README.zh-CN.md keeps step with README.md: its prose by hashes, its tables and pictures because code writes them."""
+
+import re
+from pathlib import Path
+
+import edition
+import lesson_map
+import nbformat
+import pytest
+import readme_zh
+import report
+
+from zsc_utils import claims, language
+
+ROOT = Path(__file__).parents[2]
+ENGLISH = readme_zh.ENGLISH.read_text(encoding="utf-8")
+CHINESE = readme_zh.CHINESE.read_text(encoding="utf-8")
+
+
+def test_the_chinese_readme_says_what_the_english_says_today():
+    """A section whose English has changed is named, with the hash that its Chinese gets when it is brought in step."""
+    assert readme_zh.faults(ENGLISH, CHINESE) == []
+
+
+def test_its_lessons_and_its_score_are_current():
+    lessons = [*map(lesson_map.chinese, lesson_map.lessons(ROOT / "notebooks"))]
+    made = lesson_map.readme(CHINESE, lessons, claims.read(), "zh")
+    assert made == CHINESE, "run: python scripts/lesson_map.py"
+
+
+def test_its_picture_and_its_summary_are_current():
+    with language.speaking("zh"):
+        made = report.filled_front(CHINESE)
+        charts = [report.FIGURES / report.figure_name(one) for one in report.records("containers").values()]
+    assert made == CHINESE, "run: python benchmarks/report.py"
+    assert [chart.name for chart in charts if f"figures/{chart.name}" in CHINESE and chart.is_file()]
+
+
+def test_the_map_in_the_chinese_notebook_00_says_the_same():
+    lessons = [*map(lesson_map.chinese, lesson_map.lessons(ROOT / "notebooks"))]
+    _, told = edition.prose(lessons[0].file.stem)["map"]
+    assert lesson_map.put(told, "lessons", lesson_map.table(lessons, language="zh")) == told
+
+
+def test_the_readmes_lead_to_each_other():
+    for text, link in ((ENGLISH, "[简体中文](README.zh-CN.md)"), (CHINESE, "[English](README.md)")):
+        assert link in text[:200]
+
+
+def test_links_lead_somewhere():
+    """A Chinese notebook is built from the prose beside it, and may be built later."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", CHINESE):
+        file = ROOT / target.split("#")[0]
+        built = file.with_suffix(".md") if file.parent == edition.CHINESE else file
+        assert target.startswith("https://") or file.exists() or built.is_file(), target
+
+
+def test_verdicts_and_the_variable_are_named_as_the_package_names_them():
+    with language.speaking("zh"):
+        verdicts = [language.translated(verdict) for verdict in claims.VERDICTS[1:]]
+    said = [line for line in readme_zh.by_hand(CHINESE).splitlines() if any(verdict in line for verdict in verdicts)]
+    assert len(said) == 1 and all(verdict in said[0] for verdict in verdicts)
+    assert all(f"`{language.VARIABLE}=zh`" in text for text in (ENGLISH, CHINESE))
+
+
+# ------------------------------------------------------------------------------------ each difference is found by name
+
+
+def changed(text, was, becomes):
+    assert was in text, was
+    return text.replace(was, becomes, 1)
+
+
+@pytest.mark.parametrize(
+    "was, becomes, complaint",
+    [
+        ("if you train models", "if you train large models", "for-whom: the English section has changed; its hash is "),
+        ("about 5 GB", "about 6 GB", "what-you-need: numbers differ: English alone ['6'], Chinese alone ['5']"),
+        ("## Licence", "## Terms", "terms: not translated"),
+        ("(docs/command.md)", "(docs/scaling.md)", "the-manual: links differ"),
+        ("`make lab`", "`make all`", "what-you-need: code differ: English alone ['make all']"),
+        ("| goal |\n|---|---|---|\n", "| goal |\n", "five-lines: rows of tables differ"),
+        ("0.878 | 0.93 missed", "0.93 | 0.878 missed", "five-lines: tables differ"),
+        ("print(classify.plan)", "print(classify)", "five-lines: code blocks differ"),
+        ("make test ", "make tests ", "what-you-need: code blocks differ"),
+        ("<!-- score -->", "<!-- scores -->", "written blocks differ: English ['records: picture', 'scores']"),
+        ("- **Not for you**", "**Not for you**", "for-whom: items of lists differ: English 1, Chinese 2"),
+    ],
+)
+def test_what_changes_in_english_is_named(was, becomes, complaint):
+    assert complaint in "\n".join(readme_zh.faults(changed(ENGLISH, was, becomes), CHINESE))
+
+
+def test_the_complaint_names_the_new_hash():
+    english = changed(ENGLISH, "learn or teach", "learn")
+    now = edition.hash_of(readme_zh.english(english)["for-whom"])
+    assert readme_zh.faults(english, CHINESE) == [f"for-whom: the English section has changed; its hash is {now} now"]
+    mended = re.sub(r"<!-- for-whom \w+ -->", f"<!-- for-whom {now} -->", CHINESE)
+    assert readme_zh.faults(english, mended) == []
+
+
+@pytest.mark.parametrize(
+    "was, becomes, complaint",
+    [
+        ("Apache-2.0，见", "See the licence in the file that lies here", "licence: a paragraph is not Chinese"),
+        ("11 分钟", "12 分钟", "what-you-need: numbers differ"),
+        ("(docs/measured.md)", "(docs/measured.html)", "what-it-gives: links differ"),
+        ("<!-- licence ", "<!-- license ", "license: no English section has this name"),
+        ("## 手册", "手册", "the-manual: headings differ"),
+    ],
+)
+def test_what_differs_in_chinese_is_named(was, becomes, complaint):
+    assert complaint in "\n".join(readme_zh.faults(ENGLISH, changed(CHINESE, was, becomes)))
+
+
+def test_sections_in_another_order_are_named():
+    parts = re.split(r"(?=^<!-- [a-z-]+ \w{12} -->$)", CHINESE, flags=re.MULTILINE)
+    moved = "".join([*parts[:-2], parts[-1] + "\n", parts[-2]])
+    assert ["another order" in what for what in readme_zh.faults(ENGLISH, moved)] == [True]
+
+
+def test_what_code_writes_is_not_in_the_hash():
+    """Else the Chinese would be called stale whenever a table is written anew."""
+    written = lesson_map.put(ENGLISH, "lessons", "| none |")
+    assert readme_zh.faults(written, CHINESE) == []
+
+
+def test_a_comment_in_a_code_block_begins_no_section():
+    text = "# One\n\n```python\n# Two\n```\n\n## And three\n\nWords.\n"
+    assert [*readme_zh.english(text)] == ["one", "and-three"]
+
+
+# ---------------------------------------------------------------------------------------- the Chinese map, from prose
+
+
+def chinese_lesson(folder, prose):
+    opening = nbformat.v4.new_markdown_cell("# 03 · Batching: how many?\n\n**Minutes** 40", id="opening")
+    nbformat.write(nbformat.v4.new_notebook(cells=[opening]), folder / "03_batching.ipynb")
+    (folder / "zh").mkdir()
+    (folder / "zh" / "03_batching.md").write_text(prose, encoding="utf-8")
+    return lesson_map.chinese(lesson_map.lesson(folder / "03_batching.ipynb"))
+
+
+@pytest.mark.parametrize("opening", ["# 03 · 用 GPU 批处理：一次多少？", "# 03 · 用 GPU 批处理\n\n**问题** 一次多少？"])
+def test_a_chinese_row_has_its_own_words_and_the_english_minutes(tmp_path, opening):
+    prose = f"<!-- opening 0123456789ab -->\n{opening}\n\n**时间（分钟）** 5\n\n<!-- next 0123456789ab -->\n# 别的\n"
+    one = chinese_lesson(tmp_path, prose)
+    assert lesson_map.table([one], "notebooks/zh/", "zh").splitlines() == [
+        "| 课 | 问题 | 分钟 |", "|---|---|---|",
+        "| [03 用 GPU 批处理](notebooks/zh/03_batching.ipynb) | 一次多少？ | 40 |",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("prose", ["", "<!-- opening 0123456789ab -->\n# 批处理\n"])
+def test_chinese_prose_without_a_title_is_refused_by_name(tmp_path, prose):
+    with pytest.raises(ValueError, match="03_batching.md: the opening lacks a title"):
+        chinese_lesson(tmp_path, prose)
