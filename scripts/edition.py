@@ -6,7 +6,10 @@ code: string literals and comments, English = Chinese, as they stand in the sour
 
     python scripts/edition.py check [NN_name ...]    what is missing, stale or different, cell by cell
     python scripts/edition.py begin NN_name          files for a new translation, with the English text in them
+    python scripts/edition.py minutes                the minutes of the English openings and map, into the Chinese ones
     python scripts/edition.py build                  the Chinese notebooks, not executed, into build/zh/
+
+scripts/run_notebooks.py builds, executes and keeps them as `notebooks/zh/NN_name.ipynb`.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import sys
 import tokenize
 import tomllib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -25,6 +29,7 @@ import nbformat
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "notebooks", ROOT / "notebooks" / "zh"
 BEGINS = re.compile(r"^<!-- ([a-z][a-z0-9-]*) ([0-9a-f]{12}) -->\n", re.MULTILINE)
+MINUTES = re.compile(r"(?:(?<=^\*\*Minutes\*\* )|(?<=^\*\*时间（分钟）\*\* ))\d+|\d+(?= \|$)", re.MULTILINE)
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?")
 
 
@@ -70,14 +75,26 @@ def translated(source: str, table: dict[str, str]) -> str:
     return source
 
 
+# the package follows the variable, and so do the processes that a lesson starts
+SPEAKS_CHINESE = 'import os\n\nos.environ["ZSC_LANGUAGE"] = "zh"  # zsc_utils 打印的文字用中文\n\n'
+
+
+def deeper(source: str) -> str:
+    """The code of a cell for a folder below: paths out of the folder go one step further up."""
+    return re.sub(r'(["\'])\.\.(?=[/"\'])', r"\1../..", source)
+
+
 def build(stem: str):
     """The Chinese notebook of a lesson, not executed. Raises KeyError for a cell without Chinese prose."""
     notebook, chinese, table = nbformat.read(ENGLISH / f"{stem}.ipynb", as_version=4), prose(stem), words(stem)
+    begun = False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = chinese[cell.id][1]
+            cell.source = chinese[cell.id][1].replace("](../", "](../../")
         else:
-            cell.source, cell.outputs, cell.execution_count = translated(cell.source, table), [], None
+            cell.source, cell.outputs, cell.execution_count = deeper(translated(cell.source, table)), [], None
+            if not begun:
+                cell.source, begun = SPEAKS_CHINESE + cell.source.replace("import os\n", ""), True
     notebook.metadata.pop("fingerprints", None)
     notebook.metadata.pop("seconds", None)
     return notebook
@@ -98,10 +115,32 @@ def faults(stem: str) -> list[str]:
         if rendered != hash_of(english[cell]):
             found.append(f"{cell}: the English prose has changed; its hash is {hash_of(english[cell])} now")
         found += [f"{cell}: {what}" for what in differences(english[cell], text)]
+        found += [f"{cell}: {word} is a word that terms.md avoids" for word in avoided(text)]
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     there = {text for source in code for _, _, text in literals(source)}
     found += [f"{text}: stands in no code of the lesson" for text in table if text not in there]
+    found += [f"{text}: {word} is a word that terms.md avoids" for text in table.values() for word in avoided(text)]
     return found + [what for pair in table.items() for what in differences_of_code(*pair)]
+
+
+@cache
+def terms() -> tuple[list[str], list[str]]:
+    """(the terms in use, the words to avoid) of notebooks/zh/terms.md, longest first."""
+    rows = re.findall(
+        r"^\| [^|]+ \| ([^|]+) \|([^|]*)\|$", (CHINESE / "terms.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    used = {word.strip() for row, _ in rows for word in re.split("[、，；/]", re.sub(r"（[^）]*）", "", row))}
+    lists = [found[1] for _, remark in rows if (found := re.search("避免：([^；（。]*)", remark))]
+    avoid = {word.strip() for words in lists for word in words.split("、")}
+    return (*(sorted(filter(None, words), key=len, reverse=True) for words in (used, avoid - used)),)
+
+
+def avoided(chinese: str) -> list[str]:
+    """The words to avoid that stand in a text, other than as a part of a term in use: 单元 in 单元格."""
+    used, avoid = terms()
+    longer = [term for term in used if any(word in term for word in avoid)]
+    left = re.sub("|".join(map(re.escape, longer)) or "$^", "", chinese)
+    return [word for word in avoid if word in left]
 
 
 SAME = {
@@ -175,6 +214,25 @@ def begin(stem: str) -> None:
     files[1].write_text("".join(f"{quoted(text)} = {quoted(text)}\n" for text in texts), encoding="utf-8")
 
 
+def renumber(stem: str) -> None:
+    """Bring the Chinese opening and map in step if the minutes, and nothing else, have changed in the English ones."""
+    file = CHINESE / f"{stem}.md"
+    cells = nbformat.read(ENGLISH / f"{stem}.ipynb", as_version=4).cells
+    for cell in (cell for cell in cells if cell.id in ("opening", "map")):
+        rendered, chinese = prose(stem)[cell.id]
+        english, before = MINUTES.findall(cell.source), MINUTES.findall(chinese)
+        earlier = with_minutes(cell.source, before) if len(english) == len(before) else ""
+        if rendered == hash_of(earlier) != hash_of(cell.source):
+            old, new = f"{rendered} -->\n{chinese}", f"{hash_of(cell.source)} -->\n{with_minutes(chinese, english)}"
+            file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def with_minutes(text: str, minutes: list[str]) -> str:
+    """A text with other minutes in the places where it has some."""
+    others = iter(minutes)
+    return MINUTES.sub(lambda _: next(others), text)
+
+
 def quoted(text: str) -> str:
     """A TOML string on one line."""
     if "'" not in text and "\n" not in text:
@@ -189,13 +247,15 @@ def lessons() -> list[str]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("check", "begin", "build"))
+    parser.add_argument("command", choices=("check", "begin", "minutes", "build"))
     parser.add_argument("lessons", nargs="*")
     arguments = parser.parse_args()
     stems, wrong = arguments.lessons or lessons(), 0
     for stem in stems:
         if arguments.command == "begin":
             begin(stem)
+        elif arguments.command == "minutes":
+            renumber(stem)
         elif arguments.command == "build":
             folder = ROOT / "build" / "zh"
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""Execute the notebooks in order, with progress, and write them as pages; `make run` calls this.
+"""Execute the notebooks of both editions in order, with progress, and write them as pages; `make run` calls this.
 
 Executed copies go to build/notebooks/, pages with an index to build/site/, the guesses that stand in the lessons to
-build/guesses.json. The first failing cell stops the run.
+build/guesses.json; of the Chinese edition, which scripts/edition.py builds from the English one, each to zh/ in there.
+The first failing cell stops the run.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import edition
 import ledger
 import lesson_map
 import nbformat
@@ -21,6 +23,7 @@ from site_pages import Site
 from tqdm import tqdm
 
 from zsc_utils import claims
+from zsc_utils import language as zsc_language
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,38 +100,66 @@ def tidy(notebook, seconds):
     return notebook
 
 
-def main():
+def english_edition(folder):
+    """{file: notebook, as it is saved} of a folder."""
+    return {file: nbformat.read(file, as_version=4) for file in sorted(folder.glob("*.ipynb"))}
+
+
+def chinese_edition(folder):
+    """{file: notebook, as it is built from the English one} of the lessons in a folder."""
+    return {folder / "zh" / f"{stem}.ipynb": edition.build(stem) for stem in edition.lessons()}
+
+
+EDITIONS = {"en": english_edition, "zh": chinese_edition}
+
+
+def run(language, notebooks, output, save, bar):
+    """Execute the notebooks of an edition and write their pages; returns the index.
+
+    The package speaks the language in the kernels, and here, while the pages are written.
+    """
+    below = Path() if language == "en" else Path(language)
+    (executed := output / "notebooks" / below).mkdir(parents=True, exist_ok=True)
+    guesses = (output / below / "guesses.json").resolve()  # not the reader's own, and none of an earlier run
+    guesses.parent.mkdir(parents=True, exist_ok=True)
+    guesses.unlink(missing_ok=True)
+    os.environ |= {"ZSC_GUESSES": str(guesses), "ZSC_LANGUAGE": language}
+    zsc_language.use(language)
+    site = Site(output / "site" / below, [opening_of(*one) for one in notebooks.items()])
+    keep = {"after": ledger.keep} if save and language == "en" else {}
+    for number, (file, notebook) in enumerate(notebooks.items()):
+        nbformat.write(tidy(notebook, execute(file, notebook, bar, **keep)), executed / file.name)
+        if save:
+            nbformat.write(notebook, file)
+        site.add(number, notebook)
+        notebook.cells = []  # its outputs are on disk now; memory does not grow with the number of notebooks
+    return site.finish(claims.read())
+
+
+def asked():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--notebooks", type=Path, default=ROOT / "notebooks", help="folder of notebooks to run")
     parser.add_argument("--output", type=Path, default=ROOT / "build", help="folder for what is written")
     parser.add_argument("--save", action="store_true", help="also keep the outputs in the notebooks themselves")
-    arguments = parser.parse_args()
+    parser.add_argument("--edition", choices=EDITIONS, help="one edition alone; of another folder, the English one")
+    return parser.parse_args()
+
+
+def main():
+    arguments = asked()
     checkpoint = os.environ.get("ZSC_CHECKPOINT")
-    if (
-        checkpoint and Path(checkpoint).is_dir()
-    ):  # notebooks run in their own folder: a relative path would lead elsewhere
+    if checkpoint and Path(checkpoint).is_dir():  # notebooks run in their own folder: a relative path leads elsewhere
         os.environ["ZSC_CHECKPOINT"] = str(Path(checkpoint).resolve())
-    files = sorted(arguments.notebooks.glob("*.ipynb"))
-    if not files:
+    whole = arguments.notebooks.resolve() == ROOT / "notebooks"
+    languages = [arguments.edition] if arguments.edition else EDITIONS if whole else ["en"]
+    editions = {language: EDITIONS[language](arguments.notebooks) for language in languages}
+    if not all(editions.values()):
         sys.exit(f"no notebook in {arguments.notebooks}")
-    notebooks = [nbformat.read(file, as_version=4) for file in files]
-    executed = arguments.output / "notebooks"
-    executed.mkdir(parents=True, exist_ok=True)
-    guesses = (arguments.output / "guesses.json").resolve()  # not the reader's own, and none of an earlier run
-    guesses.unlink(missing_ok=True)
-    os.environ["ZSC_GUESSES"] = str(guesses)
-    site = Site(arguments.output / "site", [opening_of(*one) for one in zip(files, notebooks)])
-    with tqdm(total=sum(len(code_cells(n)) for n in notebooks), unit="cell") as bar:
-        for number, (file, notebook) in enumerate(zip(files, notebooks)):
-            seconds = execute(file, notebook, bar, **({"after": ledger.keep} if arguments.save else {}))
-            nbformat.write(tidy(notebook, seconds), executed / file.name)
-            if arguments.save:
-                nbformat.write(notebook, file)
-            site.add(number, notebook)
-            notebook.cells = []  # its outputs are on disk now; memory does not grow with the number of notebooks
-    all_claims = claims.read()
-    index = site.finish(all_claims)
-    print(f"\n{claims.table(all_claims)}\n\nPages to open: {index.resolve()}")
+    cells = sum(len(code_cells(n)) for notebooks in editions.values() for n in notebooks.values())
+    with tqdm(total=cells, unit="cell") as bar:
+        pages = [run(*edition, arguments.output, arguments.save, bar).resolve() for edition in editions.items()]
+    zsc_language.use("en")
+    print(f"\n{claims.table(claims.read())}\n\nPages to open: {', '.join(map(str, pages))}")
 
 
 if __name__ == "__main__":
