@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from edition import BEGINS, NUMBER, differences, hash_of
+from edition import BEGINS, NUMBER, avoided, differences, hash_of
 
 ROOT = Path(__file__).parent.parent
 ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -71,6 +71,7 @@ def differences_of(original: str, text: str):
     for other, same in SAME_PAGE.items():
         text = text.replace(other, same)
     yield from differences(original, text)
+    yield from (f"{word} is a word that terms.md avoids" for word in avoided(text))
     for what, find in {"code blocks": code, "items of lists": items, "tables": rows, "written blocks": blocks}.items():
         one, other = find(original), find(text)
         if one != other:

@@ -104,6 +104,7 @@ def test_the_complaint_names_the_new_hash():
     "was, becomes, complaint",
     [
         ("Apache-2.0，见", "See the licence in the file that lies here", "licence: a paragraph is not Chinese"),
+        ("台账 (ledger)", "账本 (ledger)", "账本 is a word that terms.md avoids"),
         ("11 分钟", "12 分钟", "what-you-need: numbers differ"),
         ("(docs/measured.md)", "(docs/measured.html)", "what-it-gives: links differ"),
         ("<!-- licence ", "<!-- license ", "license: no English section has this name"),
@@ -150,6 +151,12 @@ def test_a_chinese_row_has_its_own_words_and_the_english_minutes(tmp_path, openi
         "| 课 | 问题 | 分钟 |", "|---|---|---|",
         "| [03 用 GPU 批处理](notebooks/zh/03_batching.ipynb) | 一次多少？ | 40 |",
     ]  # fmt: skip
+
+
+def test_the_opening_of_a_chinese_notebook_is_read_as_an_english_one():
+    opening = nbformat.v4.new_markdown_cell("# 03 · 批处理：一次多少？\n\n**时间（分钟）** 40", id="opening")
+    found = lesson_map.lesson(Path("03.ipynb"), nbformat.v4.new_notebook(cells=[opening]))
+    assert (found.number, found.name, found.question, found.minutes) == ("03", "批处理", "一次多少？", 40)
 
 
 @pytest.mark.parametrize("prose", ["", "<!-- opening 0123456789ab -->\n# 批处理\n"])
