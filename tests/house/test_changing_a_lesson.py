@@ -103,8 +103,8 @@ def copied(tmp_path, monkeypatch):
     monkeypatch.setattr(edition, "CHINESE", tmp_path / "zh")
     (tmp_path / "zh").mkdir()
     shutil.copy(ROOT / "notebooks" / f"{LESSON}.ipynb", tmp_path)
-    for end in ("md", "toml"):
-        shutil.copy(ROOT / "notebooks" / "zh" / f"{LESSON}.{end}", tmp_path / "zh")
+    for name in (f"{LESSON}.md", f"{LESSON}.toml", "terms.md"):
+        shutil.copy(ROOT / "notebooks" / "zh" / name, tmp_path / "zh")
     return tmp_path
 
 

@@ -68,24 +68,26 @@ def test_verdicts_and_the_variable_are_named_as_the_package_names_them():
 
 
 def changed(text, was, becomes):
-    assert was in text, was
-    return text.replace(was, becomes, 1)
+    """The text with another one in the first place of a pattern."""
+    made = re.sub(was, becomes, text, count=1)
+    assert made != text, was
+    return made
 
 
 @pytest.mark.parametrize(
     "was, becomes, complaint",
     [
         ("if you train models", "if you train large models", "for-whom: the English section has changed; its hash is "),
-        ("about 5 GB", "about 6 GB", "what-you-need: numbers differ: English alone ['6'], Chinese alone ['5']"),
+        (r"about \d+ GB", "about 77 GB", "what-you-need: numbers differ: English alone ['77'], Chinese alone ['"),
         ("## Licence", "## Terms", "terms: not translated"),
-        ("(docs/command.md)", "(docs/scaling.md)", "the-manual: links differ"),
+        (r"docs/command\.md", "docs/scaling.md", "the-manual: links differ"),
         ("`make lab`", "`make all`", "what-you-need: code differ: English alone ['make all']"),
-        ("| goal |\n|---|---|---|\n", "| goal |\n", "five-lines: rows of tables differ"),
-        ("0.878 | 0.93 missed", "0.93 | 0.878 missed", "five-lines: tables differ"),
-        ("print(classify.plan)", "print(classify)", "five-lines: code blocks differ"),
+        (r"(\| goal \|\n)\|---\|---\|---\|\n", r"\1", "five-lines: rows of tables differ"),
+        (r"\| (0\.\d+) \| (0\.\d+) ", r"| \2 | \1 ", "five-lines: tables differ"),
+        (r"print\(classify\.plan\)", "print(classify)", "five-lines: code blocks differ"),
         ("make test ", "make tests ", "what-you-need: code blocks differ"),
         ("<!-- score -->", "<!-- scores -->", "written blocks differ: English ['records: picture', 'scores']"),
-        ("- **Not for you**", "**Not for you**", "for-whom: items of lists differ: English 1, Chinese 2"),
+        (r"- \*\*Not for you", "**Not for you", "for-whom: items of lists differ: English 1, Chinese 2"),
     ],
 )
 def test_what_changes_in_english_is_named(was, becomes, complaint):
@@ -104,9 +106,9 @@ def test_the_complaint_names_the_new_hash():
     "was, becomes, complaint",
     [
         ("Apache-2.0，见", "See the licence in the file that lies here", "licence: a paragraph is not Chinese"),
-        ("台账 (ledger)", "账本 (ledger)", "账本 is a word that terms.md avoids"),
-        ("11 分钟", "12 分钟", "what-you-need: numbers differ"),
-        ("(docs/measured.md)", "(docs/measured.html)", "what-it-gives: links differ"),
+        ("台账", "账本", "账本 is a word that terms.md avoids"),
+        (r"：\d+ 分钟", "：99 分钟", "what-you-need: numbers differ"),
+        (r"\(docs/measured\.md\)", "(docs/measured.html)", "what-it-gives: links differ"),
         ("<!-- licence ", "<!-- license ", "license: no English section has this name"),
         ("## 手册", "手册", "the-manual: headings differ"),
     ],
