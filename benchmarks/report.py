@@ -1,8 +1,9 @@
 """Tables and charts of the benchmarks, from the records of every kind of machine that there are.
 
 python benchmarks/report.py. A table stands between the lines `<!-- records: NAME -->` and `<!-- end -->`: the tables in
-docs/measured.md, details of the lab in benchmarks/README.md, a picture and a summary in README.md. A chart stands in
-benchmarks/figures. Each names its processor, and nothing else in those pages is changed.
+docs/measured.md, details of the lab in benchmarks/README.md, a picture and a summary in README.md and, in Chinese, in
+README.zh-CN.md. A chart stands in benchmarks/figures. Each names its processor, and nothing else in those pages is
+changed.
 """
 
 import re
@@ -13,24 +14,56 @@ from machine import RECORDS, records, weights_of_mini, write
 from matplotlib import pyplot
 
 from zsc_utils import plots
+from zsc_utils.language import in_use, speaking, translated, wrapped
 
 README = Path(__file__).parent.parent / "README.md"
+README_ZH = README.with_name("README.zh-CN.md")
 METHOD = Path(__file__).parent / "README.md"
 MEASURED = README.parent / "docs" / "measured.md"
 FIGURES = Path(__file__).parent / "figures"
 LIBRARIES = ("onnxruntime", "sentence_transformers", "accelerate")  # whose versions the record has, by module
 BASELINE = "transformers pipeline"
+# what README.zh-CN.md and its chart say, but for what the package says; names of ways are the package's
+CHINESE = {
+    ", ": "，",
+    "; ": "；",
+    "1 thread": "1 个线程",
+    "{} threads": "{} 个线程",
+    "1 turn": "1 轮",
+    "median of {} turns": "{} 轮的中位数",
+    "{} texts": "{} 段文本",
+    "answers to every {}th headline": "每 {} 条新闻标题取一条比较答案",
+    "over {} MB": "超过 {} MB",
+    "Texts a second over the whole process on {}: this project and its peers": (
+        "{} 上每秒文本数与整个进程的内存：本项目与同类方案"
+    ),
+    "the pipeline of transformers → ours": "transformers 的 pipeline → 我们的方案",
+    "whole process": "整个进程",
+    "smallest container": "最小的容器",
+    "speed without a limit": "不设上限时的速度",
+    "Ours is the way with the smallest container: {}.": "“我们的方案”取所需容器最小的方式：{}。",
+    "*{0}* on {1}": "在 {1} 上是*{0}*",
+}
+
+
+def said(english: str, *values: object) -> str:
+    """Words of README and its chart in the language in use, with values in their braces."""
+    return (CHINESE[english] if in_use() == "zh" else english).format(*values)
 
 
 def made_on(record: dict) -> str:
     """Machine, turns, versions and date of a record, in a line."""
     names = [name for name in ("torch", "transformers", *LIBRARIES) if name in record]
-    threads = f"{record['threads']} thread{'s' * (record['threads'] > 1)}"
-    turns = f"median of {record['turns']} turns" if record["turns"] > 1 else "1 turn"
-    some = f", {record['texts']} texts" if "texts" in record else ""
-    some += f"; answers to every {record['every']}th headline" if record.get("every", 1) > 1 else ""
-    versions = ", ".join(f"{name} {record[name]}" for name in names)
-    return f"{record['processor']}, {threads}, {turns}{some}; {versions}; {record['date']}"
+    threads, turns = record["threads"], record["turns"]
+    machine = [record["processor"], said("{} threads" if threads > 1 else "1 thread", threads)]
+    machine.append(said("median of {} turns" if turns > 1 else "1 turn", turns))
+    if "texts" in record:
+        machine.append(said("{} texts", record["texts"]))
+    parts = [said(", ").join(machine)]
+    if record.get("every", 1) > 1:
+        parts.append(said("answers to every {}th headline", record["every"]))
+    versions = said(", ").join(f"{name} {record[name]}" for name in names)
+    return said("; ").join([*parts, versions, record["date"]])
 
 
 def head(record: dict, *columns: str) -> list[str]:
@@ -88,7 +121,7 @@ def there(record: dict, one: dict) -> tuple[str, str]:
     """Cells: the smallest container, and the speed in it, as a multiple of the baseline's without a limit."""
     limit = smallest(one)
     if limit is None:
-        return f"over {max(map(int, one['containers']))} MB", ""
+        return said("over {} MB", max(map(int, one["containers"]))), ""
     return f"{limit} MB", f"{record['ways'][BASELINE]['seconds'] / one['containers'][str(limit)]['seconds']:.2f}"
 
 
@@ -162,8 +195,13 @@ def side_by_side(found: dict[str, dict]) -> list[str]:
 
 def chart(record: dict) -> list[str]:
     """The chart of a record of containers.py, lines of Markdown."""
-    alt = f"Texts a second over the whole process on {record['processor']}: this project and its peers"
-    return [f"![{alt}](benchmarks/figures/{record['kind']}-containers.svg)", ""] if complete(record) else []
+    alt = said("Texts a second over the whole process on {}: this project and its peers", record["processor"])
+    return [f"![{alt}](benchmarks/figures/{figure_name(record)})", ""] if complete(record) else []
+
+
+def figure_name(record: dict) -> str:
+    """The name of the chart of a record, in the language in use."""
+    return f"{record['kind']}-containers{'-zh' if in_use() == 'zh' else ''}.svg"
 
 
 TABLES = {
@@ -204,8 +242,7 @@ def picture(folder: Path = RECORDS) -> str:
 def summary(folder: Path = RECORDS) -> str:
     """Three rows for README: the pipeline as it comes, and our way with the smallest container, on each processor."""
     found = [record for record in records("containers", folder).values() if complete(record)]
-    rows = {"whole process": [], "smallest container": [], "speed without a limit": []}
-    names = []
+    rows, names = {"whole process": [], "smallest container": [], "speed without a limit": []}, []
     for record in found:
         base = record["ways"][BASELINE]
         ours = {way: one for way, one in record["ways"].items() if way.startswith("ours") and smallest(one)}
@@ -215,10 +252,11 @@ def summary(folder: Path = RECORDS) -> str:
         rows["smallest container"].append(f"{there(record, base)[0]} → **{smallest(ours[way])} MB**")
         rows["speed without a limit"].append(f"1 → **{base['seconds'] / ours[way]['seconds']:.1f}**")
     titles = [f"{record['processor']}: {record['kind']}" for record in found]
-    lines = [f"| the pipeline of transformers → ours | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|"]
-    lines += [f"| {row} | {' | '.join(cells)} |" for row, cells in rows.items()]
-    told = "; ".join(f"*{name}* on {record['kind']}" for name, record in zip(names, found))
-    return "\n".join([*lines, "", f"Ours is the way with the smallest container: {told}."])
+    first = said("the pipeline of transformers → ours")
+    lines = [f"| {first} | {' | '.join(titles)} |", "|---" * (len(found) + 1) + "|"]
+    lines += [f"| {said(row)} | {' | '.join(cells)} |" for row, cells in rows.items()]
+    told = said("; ").join(said("*{0}* on {1}", translated(way), one["kind"]) for way, one in zip(names, found))
+    return "\n".join([*lines, "", said("Ours is the way with the smallest container: {}.", told)])
 
 
 FRONT = {"picture": picture, "summary": summary}
@@ -247,18 +285,23 @@ def filled_method(page: str, folder: Path = RECORDS) -> str:
 
 
 def filled_front(page: str, folder: Path = RECORDS) -> str:
-    """README's text with its picture and its summary. Raises ValueError as `put` does."""
+    """README's text with its picture and its summary, in the language in use. Raises ValueError as `put` does."""
     for name, told in FRONT.items():
         page = put(page, name, told(folder))
     return page
 
 
 def draw(record: dict, file: Path) -> None:
-    """The chart of a record of containers.py."""
+    """The chart of a record of containers.py, in the language in use."""
     settings = {"svg.hashsalt": "peers", "svg.fonttype": "none", "figure.constrained_layout.use": True, "font.size": 9}
+    below = textwrap.fill(made_on(record), 130)
+    if in_use() == "zh":
+        plots.use_chinese_font()  # measures the text; a reader's own font draws it
+        settings["font.sans-serif"] = [plots.CHINESE]
+        below = "\n".join(wrapped(made_on(record), 130))
     with pyplot.rc_context(settings):
         figure, axes = pyplot.subplots(figsize=(8.5, 5.5))
-        figure.supxlabel(textwrap.fill(made_on(record), 130), fontsize=7)
+        figure.supxlabel(below, fontsize=7)
         plots.frontier(axes, record)
         figure.savefig(file, metadata={"Date": None})
         pyplot.close(figure)
@@ -266,15 +309,20 @@ def draw(record: dict, file: Path) -> None:
 
 def main() -> None:
     FIGURES.mkdir(exist_ok=True)
-    drawn = {f"{kind}-containers.svg": one for kind, one in records("containers").items() if complete(one)}
+    shown_now = [one for one in records("containers").values() if complete(one)]
+    drawn = set()
+    for page, language in ((README, "en"), (README_ZH, "zh")):
+        with speaking(language):
+            for record in shown_now:
+                draw(record, FIGURES / figure_name(record))
+                drawn.add(figure_name(record))
+            write(page, filled_front(page.read_text(encoding="utf-8")))
     for file in FIGURES.glob("*.svg"):
         if file.name not in drawn:
             file.unlink()  # of a record that is no longer shown
-    for name, record in drawn.items():
-        draw(record, FIGURES / name)
-    write(README, filled_front(README.read_text(encoding="utf-8")))
-    write(MEASURED, filled(MEASURED.read_text(encoding="utf-8")))
-    write(METHOD, filled_method(METHOD.read_text(encoding="utf-8")))
+    with speaking("en"):
+        write(MEASURED, filled(MEASURED.read_text(encoding="utf-8")))
+        write(METHOD, filled_method(METHOD.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import nbformat
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 WORDS_A_MINUTE = 100
 EXERCISE_MINUTES = 5
-LINE = re.compile(r"^\*\*Minutes\*\*:? *(\d+)", re.MULTILINE)
+LINE = re.compile(r"^\*\*(?:Minutes|时间（分钟）)\*\*:? *(\d+)", re.MULTILINE)
 
 
 def tags(cell) -> list:

@@ -12,11 +12,12 @@ import os
 import re
 import tomllib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 
-__all__ = ["columns", "in_use", "padded", "pieces", "translated", "use", "wrapped"]
+__all__ = ["columns", "in_use", "padded", "pieces", "speaking", "translated", "use", "wrapped"]
 
 TABLE = Path(__file__).parent / "data" / "zh.toml"
 LANGUAGES = ("en", "zh")
@@ -50,6 +51,17 @@ def use(language: str) -> None:
     """
     global _chosen
     _chosen = known(language)
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Speak "en" or "zh" inside a `with`, and after it what was spoken before. ValueError for another word."""
+    before = in_use()
+    use(language)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def in_use() -> str:

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import run_all
 from matplotlib import pyplot
 from matplotlib.text import Text
 
-from zsc_utils import plots
+from zsc_utils import language, plots
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -717,12 +718,11 @@ def test_a_quick_record_says_what_it_asked():
 
 
 def test_the_charts_are_those_of_the_records():
-    shown = {kind for kind, made in machine.records("containers").items() if report.complete(made)}
-    assert {file.name for file in report.FIGURES.glob("*")} == {f"{kind}-containers.svg" for kind in shown}
-    for kind in shown:
-        assert machine.records("containers")[kind]["processor"] in (
-            report.FIGURES / f"{kind}-containers.svg"
-        ).read_text(encoding="utf-8")
+    shown = {kind: made for kind, made in machine.records("containers").items() if report.complete(made)}
+    names = {f"{kind}-containers{language}.svg": made for kind, made in shown.items() for language in ("", "-zh")}
+    assert {file.name for file in report.FIGURES.glob("*")} == {*names}
+    for name, made in names.items():
+        assert made["processor"] in (report.FIGURES / name).read_text(encoding="utf-8")
 
 
 def test_a_chart_is_drawn_from_its_record_alone(tmp_path):
@@ -730,6 +730,23 @@ def test_a_chart_is_drawn_from_its_record_alone(tmp_path):
         report.draw(made, tmp_path / f"{name}.svg")
     one, again, other = ((tmp_path / f"{name}.svg").read_text("utf-8") for name in ("one", "again", "other"))
     assert one == again != other and "One, 2 threads, median of 3 turns" in one
+
+
+def test_the_readme_s_picture_and_summary_speak_chinese(tmp_path):
+    """What neither the package nor report.py has Chinese for would be left English: names of tools alone may."""
+    report.draw(RECORD, tmp_path / "en.svg")
+    with language.speaking("zh"):
+        report.draw(RECORD, tmp_path / "zh.svg")
+        picture, summary = report.picture(), report.summary()
+    english, chinese = ((tmp_path / f"{name}.svg").read_text("utf-8") for name in ("en", "zh"))
+    assert "One，2 个线程，3 轮的中位数" in chinese and "Noto Sans CJK SC" in chinese and english != chinese
+    assert "-zh.svg)" in picture and "本项目" in picture
+    assert "| 整个进程 |" in summary and "不用 torch" in summary.splitlines()[-1]
+
+
+def test_each_chinese_word_of_the_readme_has_the_same_braces():
+    for english, chinese in report.CHINESE.items():
+        assert sorted(re.findall(r"{\d?}", english)) == sorted(re.findall(r"{\d?}", chinese)), english
 
 
 def test_notebooks_read_every_record(monkeypatch):

@@ -190,6 +190,14 @@ def test_a_language_that_there_is_not_is_refused():
         language.use("fr")
 
 
+def test_a_language_is_spoken_for_a_while():
+    with pytest.raises(ZeroDivisionError), language.speaking("zh"):
+        assert language.translated("equal") == "相等" and 1 / 0
+    assert language.in_use() == "en"
+    with pytest.raises(ValueError, match="language 'fr'"), language.speaking("fr"):
+        pass
+
+
 def test_lines_are_broken_between_words_and_between_chinese_characters():
     assert language.wrapped("每个词元 4 字节（fp32），共 512 个。", 12) == [
         "每个词元 4",
