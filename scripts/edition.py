@@ -7,9 +7,9 @@ code: string literals and comments, English = Chinese, as they stand in the sour
     python scripts/edition.py check [NN_name ...]    what is missing, stale or different, cell by cell
     python scripts/edition.py begin NN_name          files for a new translation, with the English text in them
     python scripts/edition.py minutes                the minutes of the English openings and map, into the Chinese ones
-    python scripts/edition.py build                  the Chinese notebooks, not executed, into build/zh/
+    python scripts/edition.py build                  today's prose into `notebooks/zh/NN_name.ipynb`, outputs kept
 
-scripts/run_notebooks.py builds, executes and keeps them as `notebooks/zh/NN_name.ipynb`.
+scripts/run_notebooks.py executes the Chinese notebooks and keeps them. For a change of prose alone, `build` is enough.
 """
 
 import argparse
@@ -98,6 +98,16 @@ def build(stem: str):
     notebook.metadata.pop("fingerprints", None)
     notebook.metadata.pop("seconds", None)
     return notebook
+
+
+def with_outputs(built, kept):
+    """The built notebook with what the executed one holds, where the code is the same; where it differs, no outputs."""
+    outputs = {cell.id: cell for cell in kept.cells if cell.cell_type == "code"}
+    for cell in built.cells:
+        if cell.id in outputs and cell.source == outputs[cell.id].source:
+            cell.outputs, cell.execution_count = outputs[cell.id].outputs, outputs[cell.id].execution_count
+    built.metadata = kept.metadata
+    return built
 
 
 # ------------------------------------------------------------------------------------------------------- what differs
@@ -257,9 +267,9 @@ def main():
         elif arguments.command == "minutes":
             renumber(stem)
         elif arguments.command == "build":
-            folder = ROOT / "build" / "zh"
-            folder.mkdir(parents=True, exist_ok=True)
-            nbformat.write(build(stem), folder / f"{stem}.ipynb")
+            file = CHINESE / f"{stem}.ipynb"
+            built = build(stem)
+            nbformat.write(with_outputs(built, nbformat.read(file, as_version=4)) if file.exists() else built, file)
         else:
             found = faults(stem)
             wrong += len(found)

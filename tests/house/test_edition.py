@@ -217,6 +217,17 @@ def test_a_missing_glyph_is_told_when_a_figure_is_drawn(text, lacks):
     assert any("Glyph" in str(warning.message) for warning in told) == lacks
 
 
+def test_new_prose_keeps_the_outputs_of_code_that_is_the_same():
+    kept, built = executed("00_start_here"), edition.build("00_start_here")
+    first, second = (cell for cell in run_notebooks.code_cells(built) if cell.id in ("one-pair", "all-labels"))
+    second.source += "  # changed"
+    built.cells[0].source += "新"
+    joined = edition.with_outputs(built, kept)
+    outputs = {cell.id: cell.get("outputs") for cell in kept.cells}
+    assert joined.cells[0].source.endswith("新")
+    assert (first.outputs, second.outputs) == (outputs["one-pair"], []) and first.outputs
+
+
 # ------------------------------------------------------------------------------------------------------- the minutes
 
 

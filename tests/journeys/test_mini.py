@@ -52,8 +52,11 @@ def test_topics(classify, report, name, part):
 def test_reviews_under_all_labels_and_templates(classify, report, name, stated, part):
     """With few reviews in a part, each of those shares is one review apart at most."""
     reviews = [r for r in evaluate.records_of("reviews") if r["stated"] is stated][part]
-    found = {name: evaluate.polarity_accuracy(classify, reviews, evaluate.POLARITY_LABELS[of])
-             for name, of in (("bare", "new"), ("unseen label words", "unseen"), ("familiar labels", "familiar"))}  # fmt: skip
+    pairs = {"bare": "new", "unseen label words": "unseen", "familiar labels": "familiar"}
+    found = {
+        key: evaluate.polarity_accuracy(classify, reviews, evaluate.POLARITY_LABELS[pair])
+        for key, pair in pairs.items()
+    }
     assert found == pytest.approx({key: report[name][key] for key in found}, abs=1.01 / len(reviews))
 
 
