@@ -198,7 +198,7 @@ CARD = [  # what the model card calls a figure, where it stands in the report, a
     ("12 topics whose names were labels in training, new headlines", "topics_familiar", "bare", None),
     ("the same, under unseen templates (one of 3 each)", "topics_familiar", "unseen", None),
     ("reviews that state their verdict, labels 好评/差评, trained", "reviews_stated", "familiar labels", 0.94),
-    ("stated ones, labels 表扬/批评 never trained", "reviews_stated", "bare", 0.92),
+    ("reviews that state it, labels 表扬/批评 never trained", "reviews_stated", "bare", 0.92),
     ("stated ones, under unseen templates (one of 3 each)", "reviews_stated", "unseen", None),
     ("stated ones, labels 夸奖/吐槽, words in no training text", "reviews_stated", "unseen label words", 0.92),
     ("stated ones, 好评/差评, in domains kept out of training", "reviews_stated", "kept-out domains", None),
