@@ -78,7 +78,7 @@ def test_every_text_of_the_help_has_an_entry(helped, chinese, monkeypatch):
     for words in COMMANDS:
         helped(words)
     names = {".jsonl", ".csv", ".parquet", ".csv, .parquet"}
-    assert {text for text in asked if language.translated(text) == text} == names and len(asked) > 60
+    assert {text.strip() for text in asked if language.translated(text) == text} == names and len(asked) > 60
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -94,7 +94,7 @@ def test_in_english_help_and_errors_are_those_of_argparse(helped, monkeypatch, c
 def test_rows_of_a_table_are_below_each_other(chinese):
     told = _help.described(command.CLASSIFY, 50).splitlines()
     begin = next(number for number, line in enumerate(told) if line.startswith("  .jsonl"))
-    assert told[begin].startswith("  .jsonl          每行一个 JSON") and told[begin + 1].startswith(" " * 18 + "本")
+    assert told[begin].startswith("  .jsonl          每行一个 JSON") and told[begin + 1].startswith(" " * 18 + "在字段")
     assert any(line.startswith("  其他扩展名      每行一段文本") for line in told)
     assert _help.described("  python -m zsc_utils plan  # after: zsc export x", 20).endswith(
         "plan  # 先运行：zsc export x"
@@ -193,7 +193,7 @@ def test_lines_without_a_result_are_told_in_chinese(files, chinese, capsys):
     assert json.loads(told.out.splitlines()[1])["error"].startswith("text of this line is empty")  # for programs
     assert classified("broken.jsonl") == command.BAD_LINES
     assert capsys.readouterr().err.splitlines() == [
-        "第 2 行：这里缺少分隔符 ','：第 2 行第 1 列（第 11 个字符）", "第 3 行：记录里没有字段 'text'",
+        "第 2 行：这里缺少分隔符 ','：第 1 行第 11 列（第 10 个字符）", "第 3 行：记录里没有字段 'text'",
         "3 行中有 2 行没有结果",
     ]  # fmt: skip
 
@@ -235,7 +235,7 @@ def test_the_ways_of_a_container_are_chinese_and_in_columns(chinese, capsys):
 
 def test_an_export_is_told_in_chinese(files, chinese, capsys):
     assert command.main(["export", "small", "--checkpoint", str(ORACLE), "--precision", "int8"]) == 0
-    assert re.fullmatch(rf"small：{re.escape(str(ORACLE))}，int8，[\d.]+ MB\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"small：{re.escape(str(ORACLE))}，以 int8 存储，[\d.]+ kB\n", capsys.readouterr().out)
 
 
 def test_a_warning_and_a_bar_are_chinese(chinese, capsys, monkeypatch):
@@ -248,7 +248,7 @@ def test_a_warning_and_a_bar_are_chinese(chinese, capsys, monkeypatch):
     assert command.warnings.formatwarning(caught[0].message, UserWarning, "", 0).startswith("警告：文本 ")
     with classifier.bar(True, 3) as bar:
         bar.update(1)
-    assert "分类: " in capsys.readouterr().err and (bar.desc, bar.unit) == ("分类: ", "段")
+    assert "分类: " in capsys.readouterr().err and (bar.desc, bar.unit) == ("分类", "段")
 
 
 def test_an_interruption_is_told_in_chinese(files, chinese, capsys, monkeypatch):
