@@ -380,13 +380,18 @@ MEASURE = """<!DOCTYPE html><iframe id="page" src="{}" style="width:390px;height
 @pytest.mark.parametrize("name", ["index.html", "03_batching.html"])
 def test_no_page_is_wider_than_a_phone(site, name):
     """Wide code, tables and words scroll inside their boxes or wrap: nothing stands outside of the window."""
+    assert measured(site, name) == "390 390 0"
+
+
+def measured(site, name):
+    """The width of a phone, that of a page in it, and how many parts stand outside."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium is installed: the width of pages was not measured")
     (site / "measure.html").write_text(MEASURE.format(name), "utf-8")
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--allow-file-access-from-files", "--dump-dom"]
     done = subprocess.run([browser, *options, (site / "measure.html").as_uri()], capture_output=True, text=True)
-    assert "<title>390 390 0</title>" in done.stdout, re.findall("<title>.*?</title>", done.stdout)
+    return re.findall("<title>(.*?)</title>", done.stdout)[0]
 
 
 # ------------------------------------------------------------------------------------------------ the Chinese edition
@@ -442,7 +447,11 @@ def test_every_word_of_the_chinese_pages_is_chinese(editions):
         for said in ("Lessons", "Index", "Search", "Calculator", "Solution", "Figure", "figure", "minutes", "claim"):
             assert not re.search(rf"\b{said}\b", words), (name, said)
     index = page(editions["zh"], "index.html")
-    assert "全部课程共 40 分钟，约 1 小时" in index and "<title>用更少的内存做零样本分类</title>" in index
+    assert (
+        "全部课程共 40 分钟，约 1 小时" in index
+        and "前面的词。<a" in index
+        and "<title>用更少的内存做零样本分类</title>" in index
+    )
     assert "34 条说法中 34 条已有结论：" in index and 'href="01_memory_analysis.html"' in index
     assert 'alt="第一幅图，由单元格 draw-a 画出"' in index
     assert "<summary>参考答案</summary>" in page(editions["zh"], "03_batching.html")
@@ -458,6 +467,11 @@ def test_the_english_pages_stay_english_where_chinese_is_spoken(editions, tmp_pa
         spoken.use("en")
     index = page(tmp_path, "index.html")
     assert claims.score(claims.read()) in index and "台账" not in index
+
+
+@pytest.mark.parametrize("name", ["index.html", "03_batching.html", "calculator.html?lang=zh"])
+def test_no_chinese_page_is_wider_than_a_phone(editions, name):
+    assert measured(editions["zh"], name) == "390 390 0"
 
 
 @pytest.mark.parametrize("name", ["index.html", "03_batching.html"])

@@ -114,7 +114,8 @@ def test_an_error_of_the_system_is_read_in_another(name, chinese):
          "memory_budget 30.0 MB 对 'mini' 来说太小：能用的最小值是 40.4 MB（int8，sdpa，批量 512 个词元，分块 64）；"
          "设 allow_lossy=True 时 20.1 MB（int8，sdpa，批量 512 个词元，分块 64）"),
         ("row 3: 'utf-8' codec can't decode byte 0xc4 in position 0: invalid; it is likely GB18030, in a file that is "
-         "read as UTF-8", "第 3 行：位置 0 的字节 0xc4 不是 'utf-8'（invalid）；它很可能是 GB18030，而文件按 UTF-8 读取"),
+         "read as UTF-8",
+         "第 3 行：位置 0 的字节 0xc4 不是 'utf-8'（invalid）；它很可能是 GB18030，而文件按 UTF-8 读取"),
         ("workers failed: one\ntwo\nWhat is written stays: call again to go on",
          "工作进程失败：one\ntwo\n已经写出的会保留：再调用一次就会继续"),
     ],
