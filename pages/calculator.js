@@ -2,8 +2,7 @@
 
 "use strict";
 
-const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language;
-const language = asked.startsWith("zh") ? "zh" : "en";
+const language = languageOf(new URLSearchParams(location.search).get("lang"), navigator.language);
 const $ = (id) => document.getElementById(id);
 
 // ------------------------------------------------------------------------------------------------ words and numbers
@@ -189,7 +188,10 @@ function showVerdict(form, answer) {
 }
 
 function problemInWords({ problem: [name, values], smallest, smallestLossy }) {
-  if (name !== "budget") return [say(`problem ${name}`, { ...values, name: values.name && say(values.name) })];
+  if (name !== "budget") {
+    const words = { name: values.name && say(values.name), can: values.can?.replaceAll(", ", say("and")) };
+    return [say(`problem ${name}`, { ...values, ...words })];
+  }
   const found = [say("problem budget", { budget: inMB(values.budget), smallest: roundedUp(smallest.total) })];
   if (smallestLossy && smallestLossy.total !== smallest.total) {
     found.push(say("with lossy", { smallest: roundedUp(smallestLossy.total) }));
@@ -358,6 +360,7 @@ document.title = say("title");
 for (const part of document.querySelectorAll("[data-text]")) part.textContent = say(part.dataset.text);
 $("other").textContent = say("other");
 $("other").lang = language === "zh" ? "en" : "zh-CN";
+$("index").href = $("index").dataset[language]; // a site of two editions has two: scripts/site_pages.py writes them
 $("index").hidden = location.pathname.endsWith("/pages/calculator.html"); // in a checkout, the site is elsewhere
 $("window").value = CONSTANTS.WINDOW_TOKENS;
 fromHash(location.hash);

@@ -4,6 +4,9 @@
 
 const LANGUAGES = ["en", "zh"];
 
+// The language that the page speaks: what the link to it asks for (null: nothing), or else that of the browser.
+const languageOf = (asked, browser) => ((asked ?? browser).startsWith("zh") ? "zh" : "en");
+
 const TEXTS = {
   "title": ["How much memory does it take?", "需要多少内存？"],
   "lead": [
@@ -15,6 +18,7 @@ const TEXTS = {
   "other": ["中文", "English"],
   "index": ["Lessons", "课程目录"],
   "comma": [", ", "，"],
+  "and": [", ", "、"],
   "link": ["Link to these inputs", "指向这些输入的链接"],
 
   // ------------------------------------------------------------------------------------------------------- inputs
@@ -32,7 +36,7 @@ const TEXTS = {
   "layers": ["Layers", "层数"],
   "hidden": ["Hidden size", "隐藏层大小"],
   "heads": ["Attention heads", "注意力头数"],
-  "intermediate": ["Intermediate size", "前馈网络中间大小"],
+  "intermediate": ["Intermediate size", "前馈网络的宽度"],
   "vocabulary": ["Vocabulary, tokens", "词表大小（词元）"],
   "positions": ["Positions, tokens", "最大位置数（词元）"],
   "types": ["Token types", "词元类型数"],
@@ -47,7 +51,7 @@ const TEXTS = {
   "tokenizer file": ["Its tokenizer's file", "分词器文件"],
   "tokenizerBytes": ["Size of the export's tokenizer.json, MB", "导出文件夹中 tokenizer.json 的大小，MB"],
   "work": ["Work", "任务"],
-  "length": ["Tokens of a text with a label", "一条文本加一个标签的词元数"],
+  "length": ["Tokens of a text with a label", "一段文本加一个标签的词元数"],
   "labels": ["Labels", "标签数"],
   "texts": ["Texts", "文本数"],
   "texts of a batch": ["Texts of a batch", "每批量的文本数"],
@@ -66,14 +70,14 @@ const TEXTS = {
   "window": ["Window, tokens to each side", "窗口：每侧词元数"],
   "chunk": ["Feed-forward chunk, tokens (0: none)", "前馈网络分块，词元（0：不分块）"],
   "offload": ["Stream layers", "逐层流式加载"],
-  "left to the plan": ["the plan decides", "由规划决定"],
+  "left to the plan": ["the plan decides", "由方案决定"],
   "yes": ["yes", "是"],
   "no": ["no", "否"],
   "maxTokens": ["Most tokens of a batch (empty: default)", "每批量最多词元数（空：默认）"],
   "overwrites": [
     "Chunks are those of attention.chunk_feed_forward", "分块方式为 attention.chunk_feed_forward",
   ],
-  "lossy": ["allow_lossy: the plan may take int8", "allow_lossy：规划可以使用 int8"],
+  "lossy": ["allow_lossy: the plan may take int8", "allow_lossy：方案可以使用 int8"],
   "machine": ["Machine", "机器"],
   "container": ["Container's memory limit, MB", "容器的内存上限，MB"],
   "container hint": [
@@ -100,33 +104,33 @@ const TEXTS = {
   "whole hint": [
     "What a process holds before its plan. It was measured on one machine. On yours: plan.started[\"VmRSS\"] and " +
     "plan.started[\"RssAnon\"] of a classifier.",
-    "进程在制定规划之前占用的内存，在一台机器上测得。在您的机器上可查看分类器的 plan.started[\"VmRSS\"] 与 " +
+    "进程在制定方案之前占用的内存，在一台机器上测得。在你的机器上可查看分类器的 plan.started[\"VmRSS\"] 与 " +
     "plan.started[\"RssAnon\"]。",
   ],
 
   // ------------------------------------------------------------------------------------------------------ verdicts
-  "verdict fits": ["It fits: nothing is killed.", "放得下：不会有进程被终止。"],
+  "verdict fits": ["It fits: nothing is killed.", "放得下：不会有进程被杀死。"],
   "verdict just fits": ["It just fits: {spare} are left.", "刚好放得下：还剩 {spare}。"],
   "verdict slow": ["Do not use this container: it is too small.", "不要使用这个容器：它太小了。"],
-  "verdict killed": ["A process is killed.", "会有进程被终止。"],
+  "verdict killed": ["A process is killed.", "会有进程被杀死。"],
   "verdict unsure": ["It may fit. There is no promise.", "可能放得下，但不能保证。"],
   "verdict none": ["Give the memory limit of a container.", "请给出容器的内存上限。"],
   "verdict problem": ["This cannot run.", "这样无法运行。"],
   "all fits": [
     "All processes take {all} at most, and the container has {limit}. This holds if Python and its libraries take no " +
     "more than {libraries} before the plan. Workers that fit: {most}.",
-    "所有进程最多占用 {all}，容器有 {limit}。前提是制定规划之前 Python 及其库占用不超过 {libraries}。" +
+    "所有进程最多占用 {all}，容器有 {limit}。前提是制定方案之前 Python 及其库占用不超过 {libraries}。" +
     "放得下的工作进程数：{most}。",
   ],
   "all slow": [
     "All processes take up to {all}, and the container has {limit}. The kernel then drops pages of weights and " +
     "libraries and reads them again. The work becomes slow or does not end. A process may be killed.",
-    "所有进程最多占用 {all}，而容器只有 {limit}。内核会丢弃权重和库的文件页，再反复读入。任务会变慢或无法结束，进程也可能被终止。",
+    "所有进程最多占用 {all}，而容器只有 {limit}。内核会丢弃权重和库的文件页，再反复读入。任务会变慢或无法结束，进程也可能被杀死。",
   ],
   "all killed": [
     "Up to {kept} cannot be dropped from memory, and the container has {limit}. The kernel kills the process " +
     "when a large batch comes.",
-    "最多有 {kept} 无法从内存中丢弃，而容器只有 {limit}。遇到大批量时，内核会终止该进程。",
+    "最多有 {kept} 无法从内存中丢弃，而容器只有 {limit}。遇到大批量时，内核会杀死该进程。",
   ],
   "all unsure": [
     "Tensors, Python and its libraries take {all}, and the container has {limit}. What the allocator and oneDNN keep " +
@@ -135,7 +139,7 @@ const TEXTS = {
   ],
   "one of workers": [
     "If one is killed, it is one of the {workers} workers. scaling.classify_dataset then does its rows again.",
-    "若有进程被终止，会是 {workers} 个工作进程中的一个；scaling.classify_dataset 会重做它的数据行。",
+    "若有进程被杀死，会是 {workers} 个工作进程中的一个；scaling.classify_dataset 会重做它的数据行。",
   ],
   "smallest container": [
     "The smallest container that holds this is {all}.", "能容纳它的最小容器是 {all}。",
@@ -194,7 +198,7 @@ const TEXTS = {
   "problem budget": [
     "memory_budget {budget} is too small: the plan refuses it and loads nothing. " +
     "The smallest that works is {smallest}.",
-    "memory_budget {budget} 太小：规划会拒绝它，不加载任何权重。可用的最小预算是 {smallest}。",
+    "memory_budget {budget} 太小：方案会拒绝它，不加载任何权重。可用的最小预算是 {smallest}。",
   ],
   "with lossy": ["With allow_lossy it is {smallest}.", "允许 allow_lossy 时是 {smallest}。"],
 
@@ -204,7 +208,7 @@ const TEXTS = {
   "sum process": [
     "The plan predicts {growth}. Python and its libraries take {held} at the start, and {later} of pages that are " +
     "touched later.",
-    "其中 {growth} 由规划预测；Python 及其库启动时占用 {held}，之后才访问的页占用 {later}。",
+    "其中 {growth} 由方案预测；Python 及其库启动时占用 {held}，之后才访问的页占用 {later}。",
   ],
   "sum tensors": [
     "Weights {weights}, activations at their peak {activations}. The peak: {phase}. The process takes more.",
@@ -215,7 +219,7 @@ const TEXTS = {
   "bar": ["Stacked bar of bytes: {pieces}.", "字节堆叠条：{pieces}。"],
   "bill": ["The bill of: {setting}", "账单：{setting}"],
   "bill of a pass": [
-    "The bill of {pairs} pairs of {length} tokens", "{pairs} 个文本对、每对 {length} 个词元的账单",
+    "The bill of {pairs} pairs of {length} tokens", "{pairs} 个文本对、每个 {length} 个词元的账单",
   ],
   "what": ["What", "项目"],
   "bytes": ["Bytes", "字节"],
@@ -231,7 +235,7 @@ const TEXTS = {
   "short library pages": ["libraries, later", "库，之后访问"],
   "library pages": ["Python and its libraries, pages touched later", "Python 及其库，之后才访问的页"],
 
-  "plan": ["The plan", "规划"],
+  "plan": ["The plan", "方案"],
   "plan words": [
     "zsc_utils.plan takes the first of these that fits the budget. The smallest budget that works is {smallest}.",
     "zsc_utils.plan 采用其中第一个符合预算的设置。可用的最小预算是 {smallest}。",
@@ -246,7 +250,7 @@ const TEXTS = {
     "{precision}，{attention}批量 {maxTokens} 个词元，分块 {chunk}",
   ],
   "words of a block": [", layers streamed for {block} tokens", "，逐层流式加载，每次 {block} 个词元"],
-  "words of waiting": [" that wait in a file", "，隐藏状态暂存于文件"],
+  "words of waiting": [" that wait in a file", "，隐藏状态在文件里等待"],
   "words of threads": [", {threads} threads", "，{threads} 个线程"],
   "words of a thread": [", {threads} thread", "，{threads} 个线程"],
 
@@ -276,7 +280,7 @@ const TEXTS = {
   ],
   "meaning hidden states that wait": [
     "Layers are streamed for a block of tokens. The hidden states of the block wait for the next layer (lesson 05).",
-    "逐层流式加载时，一块词元的隐藏状态要等待下一层（第 05 课）。",
+    "逐层流式加载时，一个批量组的隐藏状态要等待下一层（第 05 课）。",
   ],
   "meaning a layer as it is stored": [
     "The bytes of a layer as they come from the file, before they are changed for computing (lesson 05).",
@@ -294,10 +298,10 @@ const TEXTS = {
     "What ONNX Runtime keeps once, for all layers (lesson 08).", "ONNX Runtime 为所有层共同保留的内存（第 08 课）。",
   ],
 
-  "passing": ["Your texts, and the disk", "您的文本与磁盘"],
+  "passing": ["Your texts, and the disk", "你的文本与磁盘"],
   "batches": [
     "Pairs of a text and a label: {pairs}, of {length} tokens each. Batches: {batches}, of {together} pairs at most.",
-    "文本与标签组成的对：{pairs}，每对 {length} 个词元。批量：{batches} 个，每个最多 {together} 对。",
+    "文本对：{pairs} 个，每个 {length} 个词元。批量：{batches} 个，每个最多 {together} 个文本对。",
   ],
   "activations of a batch": [
     "The tensors of such a batch peak at {activations} bytes. The bill counts the worst batch.",
@@ -313,12 +317,12 @@ const TEXTS = {
   ],
   "compute hidden": [
     "A block of {block} tokens passes a layer in {compute} seconds, so reading is hidden behind computing.",
-    "{block} 个词元的块通过一层需要 {compute} 秒，因此读取被计算掩盖。",
+    "{block} 个词元的批量组通过一层需要 {compute} 秒，因此读取被计算掩盖。",
   ],
   "compute waits": [
     "A block of {block} tokens passes a layer in {compute} seconds. " +
     "Computing then waits {wait} seconds for each layer.",
-    "{block} 个词元的块通过一层需要 {compute} 秒，之后每层要再等待 {wait} 秒。",
+    "{block} 个词元的批量组通过一层需要 {compute} 秒，之后每层要再等待 {wait} 秒。",
   ],
 
   // -------------------------------------------------------------------------------------------------------- notes
@@ -326,7 +330,7 @@ const TEXTS = {
   "note others": [
     "Other processes in the container, files in a temporary folder that lies in memory, and what your own program " +
     "keeps.",
-    "容器中的其他进程、位于内存中的临时文件夹里的文件，以及您自己的程序保留的内容。",
+    "容器中的其他进程、位于内存中的临时文件夹里的文件，以及你自己的程序保留的内容。",
   ],
   "note ray": [
     "Ray's own processes, and up to {store} for its object store, if scaling.classify_dataset starts the workers.",
@@ -342,12 +346,12 @@ const TEXTS = {
   ],
   "note linux": [
     "Allowances for the heap, kernels and the tokenizer were measured on Linux with glibc. No GPU is considered.",
-    "堆、内核和分词器的余量是在 Linux 与 glibc 上测得的。不考虑 GPU。",
+    "堆、核函数和分词器的余量是在 Linux 与 glibc 上测得的。不考虑 GPU。",
   ],
   "note halves": [
     "In 16 bits, many processors take an extra workspace for each product. The plan allows for it; the pass of " +
     "transformers is shown without it.",
-    "在 16 位精度下，许多处理器的每次乘法需要额外的工作区。规划留有余量；transformers 的前向传播未计入它。",
+    "在 16 位精度下，许多处理器的每次乘法需要额外的工作区。方案留有余量；transformers 的前向传播未计入它。",
   ],
 
   // ---------------------------------------------------------------------------------------- parts, phases, purposes
@@ -355,14 +359,14 @@ const TEXTS = {
   "attention": ["attention", "注意力"],
   "feed-forward": ["feed-forward", "前馈网络"],
   "norm": ["norm", "层归一化"],
-  "head": ["head", "分类头"],
-  "pooler and head": ["pooler and head", "池化与分类头"],
+  "head": ["head", "输出头"],
+  "pooler and head": ["pooler and head", "pooler 和输出头"],
   "activations": ["activations", "激活值"],
-  "kernels and buffers of products": ["kernels and buffers of products", "乘法的内核与缓冲区"],
+  "kernels and buffers of products": ["kernels and buffers of products", "乘法的核函数与缓冲区"],
   "tokenizer": ["tokenizer", "分词器"],
   "heap": ["heap", "堆"],
   "buffers that MKL keeps": ["buffers that MKL keeps", "MKL 保留的缓冲区"],
-  "hidden states that wait": ["hidden states that wait", "等待中的隐藏状态"],
+  "hidden states that wait": ["hidden states that wait", "等待的隐藏状态"],
   "a layer as it is stored": ["a layer as it is stored", "存储形式的一层"],
   "a matrix as it is stored": ["a matrix as it is stored", "存储形式的一个矩阵"],
   "what they are made from": ["what they are made from", "转换前的权重"],
@@ -386,7 +390,7 @@ const TEXTS = {
   "query, key, value": ["query, key, value", "查询、键、值"],
   "attention output": ["attention output", "注意力的输出"],
   "log of sums": ["log of sums", "求和的对数"],
-  "kernel scratch (per thread)": ["kernel scratch (per thread)", "内核暂存（每线程）"],
+  "kernel scratch (per thread)": ["kernel scratch (per thread)", "核函数的临时内存（每个线程）"],
   "keys and values, copied": ["keys and values, copied", "键和值的副本"],
   "band": ["band", "带状掩码"],
   "band as numbers": ["band as numbers", "数值带状掩码"],
@@ -399,7 +403,7 @@ const TEXTS = {
   "value, copied": ["value, copied", "值的副本"],
   "heads joined": ["heads joined", "拼接的注意力头"],
   "attention weights": ["attention weights", "注意力权重"],
-  "dense": ["dense", "线性层的输出"],
+  "dense": ["dense", "全连接层的输出"],
   "residual sum": ["residual sum", "残差之和"],
   "after attention": ["after attention", "注意力之后"],
   "chunks done": ["chunks done", "已完成的分块"],
@@ -408,7 +412,7 @@ const TEXTS = {
   "widened": ["widened", "展宽后"],
   "after GELU": ["after GELU", "GELU 之后"],
   "last hidden state": ["last hidden state", "最后的隐藏状态"],
-  "pooled": ["pooled", "池化结果"],
+  "pooled": ["pooled", "pooler 的输出"],
   "tanh": ["tanh", "tanh"],
   "logits": ["logits", "logits"],
 };

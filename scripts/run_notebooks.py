@@ -23,7 +23,6 @@ from site_pages import Site
 from tqdm import tqdm
 
 from zsc_utils import claims
-from zsc_utils import language as zsc_language
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,19 +112,19 @@ def chinese_edition(folder):
 EDITIONS = {"en": english_edition, "zh": chinese_edition}
 
 
-def run(language, notebooks, output, save, bar):
-    """Execute the notebooks of an edition and write their pages; returns the index.
+def run(language, notebooks, output, save, both, bar):
+    """Execute the notebooks of an edition and write their pages, linked to the other edition if `both` are run.
 
-    The package speaks the language in the kernels, and here, while the pages are written.
+    Returns the index.
     """
     below = Path() if language == "en" else Path(language)
     (executed := output / "notebooks" / below).mkdir(parents=True, exist_ok=True)
     guesses = (output / below / "guesses.json").resolve()  # not the reader's own, and none of an earlier run
     guesses.parent.mkdir(parents=True, exist_ok=True)
     guesses.unlink(missing_ok=True)
-    os.environ |= {"ZSC_GUESSES": str(guesses), "ZSC_LANGUAGE": language}
-    zsc_language.use(language)
-    site = Site(output / "site" / below, [opening_of(*one) for one in notebooks.items()])
+    os.environ["ZSC_GUESSES"] = str(guesses)
+    os.environ.pop("ZSC_LANGUAGE", None)  # the Chinese lessons set it themselves
+    site = Site(output / "site" / below, [opening_of(*one) for one in notebooks.items()], language, both)
     keep = {"after": ledger.keep} if save and language == "en" else {}
     for number, (file, notebook) in enumerate(notebooks.items()):
         nbformat.write(tidy(notebook, execute(file, notebook, bar, **keep)), executed / file.name)
@@ -157,8 +156,8 @@ def main():
         sys.exit(f"no notebook in {arguments.notebooks}")
     cells = sum(len(code_cells(n)) for notebooks in editions.values() for n in notebooks.values())
     with tqdm(total=cells, unit="cell") as bar:
-        pages = [run(*edition, arguments.output, arguments.save, bar).resolve() for edition in editions.items()]
-    zsc_language.use("en")
+        options = arguments.output, arguments.save, len(editions) > 1, bar
+        pages = [run(*edition, *options).resolve() for edition in editions.items()]
     print(f"\n{claims.table(claims.read())}\n\nPages to open: {', '.join(map(str, pages))}")
 
 

@@ -3,6 +3,7 @@
 Importing it loads no torch: names are looked up in their rooms when they are first used (PEP 562).
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from zsc_utils import _process  # noqa: F401  now, for MKL's setting must be mad
 from zsc_utils._container import follow_cpu_quota
 
 follow_cpu_quota()  # before torch is imported too
+if os.environ.get("ZSC_LANGUAGE"):
+    import_module("zsc_utils.language")  # now, for a notebook shows errors in that language
 
 if TYPE_CHECKING:
     from zsc_utils._text import default_name

@@ -16,10 +16,12 @@ from tqdm import tqdm
 from zsc_utils._checkpoint_commands import EXPORT, PLAN, add_export, add_plan
 from zsc_utils._encodings import UTF_8
 from zsc_utils._groups import names_of
+from zsc_utils._help import Formatter, Parser, told_error
 from zsc_utils._results import CsvFile, JsonLinesFile, ParquetFile, remove_unfinished, whole_file
 from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name
 from zsc_utils._types import Precision
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier
+from zsc_utils.language import translated
 from zsc_utils.records import ending, pyarrow_for, reader, reason
 
 BAD_LINES, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit statuses
@@ -89,15 +91,15 @@ def main(arguments=None):
             sys.stdout.flush()  # here, where an error can still be reported
         return status
     except KeyboardInterrupt:
-        return told("interrupted", INTERRUPTED)
+        return told(translated("interrupted"), INTERRUPTED)
     except (ValueError, TypeError, ImportError) as error:  # includes CheckpointError; ImportError: of pyarrow
-        return told(f"error: {error}".replace("allow_lossy=True", "--allow-lossy"), WRONG_USE)
+        return told(told_error(error).replace("allow_lossy=True", "--allow-lossy"), WRONG_USE)
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         close_output()
         return 0
     except OSError as error:
         close_output()
-        return told(f"error: {error}", BAD_LINES)
+        return told(told_error(error), BAD_LINES)
 
 
 def told(message, status):
@@ -117,9 +119,7 @@ def close_output():
 
 def parser():
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
-        prog="python -m zsc_utils", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    whole = Parser(prog="python -m zsc_utils", description=DESCRIPTION, formatter_class=Formatter)
     commands = whole.add_subparsers(required=True, metavar="classify | plan | export | evaluate")
     model = argparse.ArgumentParser(add_help=False)
     name = "mini, base-shape, a folder or a ModelScope id (default: $ZSC_CHECKPOINT, or mini)"
@@ -130,12 +130,12 @@ def parser():
         "--precision", choices=get_args(Precision), help="by hand, instead of what the checkpoint is stored in"
     )
     model.add_argument("--offload", action="store_true", default=None, help="by hand: layers stay in their file")
-    text = dict(parents=[model], formatter_class=argparse.RawDescriptionHelpFormatter)
+    style = dict(formatter_class=Formatter)
+    text = dict(parents=[model], **style)
     add_classify(commands.add_parser("classify", description=CLASSIFY, help="texts in, results out", **text))
     add_plan(commands.add_parser("plan", description=PLAN, help="the bill of a budget, before anything runs", **text))
-    style = argparse.RawDescriptionHelpFormatter
-    add_export(commands.add_parser("export", description=EXPORT, help="for use without torch", formatter_class=style))
-    add_evaluate(commands.add_parser("evaluate", description=EVALUATE, help="right answers", formatter_class=style))
+    add_export(commands.add_parser("export", description=EXPORT, help="for use without torch", **style))
+    add_evaluate(commands.add_parser("evaluate", description=EVALUATE, help="right answers", **style))
     return whole
 
 
@@ -171,7 +171,7 @@ def classify(arguments):
     check_output(arguments, source, labels)
     before = read_output(arguments, source.key, labels)
     if source.encoding != UTF_8:
-        print(f"{arguments.file} is read as {source.encoding.upper()}", file=sys.stderr)
+        print(translated(f"{arguments.file} is read as {source.encoding.upper()}"), file=sys.stderr)
     classifier = ZeroShotClassifier(
         arguments.checkpoint, precision=arguments.precision, offload=arguments.offload,
         memory_budget=arguments.budget, allow_lossy=arguments.allow_lossy,
@@ -186,7 +186,7 @@ def classify(arguments):
             f"{arguments.file} has {rows.read} {source.key}s, {arguments.output} results of {before.lines}: no such run"
         )
     if bad:
-        print(f"{bad} of {rows.read - before.lines} {source.key}s have no result", file=sys.stderr)
+        print(translated(f"{bad} of {rows.read - before.lines} {source.key}s have no result"), file=sys.stderr)
     return BAD_LINES if bad or before.bad else 0
 
 
@@ -258,7 +258,7 @@ def write(row, answer, target, key, arguments):
     """Write a row's result and flush; print its error, if any, on stderr. Returns whether the row has an error."""
     failed = isinstance(answer, Exception)
     if failed:
-        tqdm.write(f"{key} {row.number}: {reason(answer)}", file=sys.stderr)
+        tqdm.write(translated(f"{key} {row.number}: {reason(answer)}"), file=sys.stderr)
     try:
         target.write({key: row.number, **row.kept, **({"error": reason(answer)} if failed else answer)})
         target.flush()
@@ -417,9 +417,9 @@ def evaluate(arguments):
             progress=not arguments.quiet,
         )  # fmt: skip
     except ChildError as error:
-        return told(f"error: {error}", BAD_LINES)
+        return told(told_error(error), BAD_LINES)
     for bad in found.bad:
-        print(f"row {bad.row}: {bad.reason}", file=sys.stderr)
+        print(translated(f"row {bad.row}: {bad.reason}"), file=sys.stderr)
     print(found)
     if arguments.chart is not None:
         found.save_chart(arguments.chart)
@@ -428,7 +428,7 @@ def evaluate(arguments):
 
 def command():
     """The shell's entry point: print each warning on one line, and exit with the status of `main`."""
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: translated(f"warning: {message}") + "\n"
     sys.exit(main())
 
 

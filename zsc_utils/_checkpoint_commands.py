@@ -135,5 +135,5 @@ def export(arguments):
 
     folder = onnx_export.export(arguments.checkpoint, arguments.folder, arguments.precision)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"{folder}: {arguments.checkpoint} in {arguments.precision}, {format_size(size)}")
+    print(translated(f"{folder}: {arguments.checkpoint} in {arguments.precision}, {format_size(size)}"))
     return 0

@@ -16,6 +16,7 @@ from zsc_utils import onnx_plan
 from zsc_utils._container import LIBRARY_PAGES_BYTES
 from zsc_utils._exports import FORMATS, INT8, STATED, Exported
 from zsc_utils._sizes import format_size, rounded_up
+from zsc_utils.language import columns, padded, several, translated
 
 # what a process with the engine's libraries holds before anything is loaded. Measured on Linux, in fresh processes, and
 # rounded up to 10 MB. With torch, scikit-learn is counted, which transformers imports where it is installed.
@@ -118,12 +119,12 @@ class Ways:
         return min(fitting, key=lambda way: way.slowness, default=None)
 
     def advice(self, limit: int, allow_lossy: bool) -> str:
-        """Return one line that says what to do.
+        """Return one line that says what to do, in the language in use.
 
         Raises ValueError if no way fits, or only ways that change scores; the message names the fastest of these.
         """
         if chosen := self.best(limit, allow_lossy):
-            return f"the fastest that fits is {chosen}: {self.how(chosen, limit)}"
+            return translated(f"the fastest that fits is {chosen}: {self.how(chosen, limit)}")
         refusal = f"{self.name!r} in {format_size(limit)}: no way "
         if lossy := self.best(limit, True):
             exact = smallest([way for way in self.ways if not way.lossy])
@@ -148,27 +149,28 @@ class Ways:
         return f"{export} && {classify}"
 
     def table(self, limit: int | None) -> str:
-        """Return a table: a line for each way, and one that says what is counted.
+        """Return a table in the language in use: a line for each way, and one that says what is counted.
 
         Without a limit, "whole process" is that of the fastest setting; with one, see Way.whole.
         """
         where = "with its fastest settings" if limit is None else f"in a container of {format_size(limit)}"
-        head = ["way", "whole process", "smallest", "scores", "fits"]
+        head, kinds = several("way | whole process | smallest | scores | fits"), several("exact | lossy")
+        yes, no = several("yes | no")
         rows = [head] + [
             [
-                str(way), rounded_up(way.whole(limit)), rounded_up(way.whole(0)), "lossy" if way.lossy else "exact",
-                "" if limit is None else "yes" if way.fits(limit) else "no",
+                translated(str(way)), rounded_up(way.whole(limit)), rounded_up(way.whole(0)), kinds[way.lossy],
+                "" if limit is None else yes if way.fits(limit) else no,
             ]
             for way in self.ways
         ]  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = [f"{self.name} {where}, predicted at most"]
+        widths = [max(map(columns, column)) for column in zip(*rows)]
+        lines = [translated(f"{self.name} {where}, predicted at most")]
         for first, *others in rows:
-            cells = [first.ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(others, widths[1:]))]
+            cells = [padded(first, widths[0]), *(padded(c, size, right=True) for c, size in zip(others, widths[1:]))]
             lines.append("  ".join(cells).rstrip())
         beside = {"with" if way.torch else "without": rounded_up(way.beside) for way in self.ways}
         counted = ", ".join(f"{size} {engine} torch" for engine, size in beside.items())
-        return "\n".join([*lines, f"Python and its libraries are counted: {counted}"])
+        return "\n".join([*lines, translated(f"Python and its libraries are counted: {counted}")])
 
 
 def smallest(ways):

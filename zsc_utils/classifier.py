@@ -33,6 +33,7 @@ from zsc_utils._text import (
 )  # fmt: skip
 from zsc_utils._types import Attention, Failure, Labels, LongTexts, Name, Precision, Result, Size
 from zsc_utils.batching import Engine, Pairs, PairTokenizer, TokenBudget, run, windows
+from zsc_utils.language import several, translated
 
 if TYPE_CHECKING:
     from zsc_utils.checkpoint import Checkpoint
@@ -327,9 +328,8 @@ class ZeroShotClassifier:
         logits, errors, cut = self.rows(pairs, shown, 0 if choosing else len(block))
         if cut and not reading.told:
             reading.told = True
-            warnings.warn(
-                f"{cut} is cut, and others as long: long_texts='max' or 'mean' reads them whole", stacklevel=5
-            )
+            told = f"{cut} is cut, and others as long: long_texts='max' or 'mean' reads them whole"
+            warnings.warn(translated(told), stacklevel=5)
         how = replace(reading, multi_label=False, reject=None) if choosing else reading
         every, answers = iter(range(len(logits))), []
         for row, pairs in zip(block, own):
@@ -451,7 +451,8 @@ def rows_with_labels(texts, lists):
 
 def bar(progress, total):
     """Return a progress bar that counts texts; `total` is 0 if the number of texts is unknown."""
-    return tqdm(total=(total or None) if progress else None, desc="classify", unit="text", disable=not progress)
+    desc, unit = several("classify | text")
+    return tqdm(total=(total or None) if progress else None, desc=desc, unit=unit, disable=not progress)
 
 
 def ranked(row, scores):

@@ -19,6 +19,7 @@ from zsc_utils._products import times_as_long
 from zsc_utils._text import whole_number
 from zsc_utils._types import Name
 from zsc_utils.checkpoint import Checkpoint
+from zsc_utils.language import several
 
 TEXTS = 8  # texts in a step
 LABELS = 6  # labels of a text in a step, at most
@@ -87,7 +88,8 @@ def distil(
     parameters = [p for p in learner.model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     state = State(folder, (lesson, student, teacher), learner.model, optimizer)
-    with tqdm(total=steps, initial=state.step, desc="distil", unit="step", disable=not progress) as bar:
+    desc, unit = several("distil | step")
+    with tqdm(total=steps, initial=state.step, desc=desc, unit=unit, disable=not progress) as bar:
         while state.step < steps:
             loss = step_loss(learner, master, lesson.pairs(state.step))
             for group in optimizer.param_groups:

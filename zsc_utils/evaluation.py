@@ -28,6 +28,7 @@ from zsc_utils._text import DEFAULT_TEMPLATE, as_list, check_labels, check_templ
 from zsc_utils._types import Name, Precision, Result
 from zsc_utils.batching import PairTokenizer
 from zsc_utils.classifier import ZeroShotClassifier, check_room
+from zsc_utils.language import translated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -390,7 +391,7 @@ def run(checkpoint, way, texts, labels, template, progress):
         results, told = classified(*work)
         seconds, growth = time.perf_counter() - start, None
     for message in told:
-        warnings.warn(f"{way}: {message}", stacklevel=3)
+        warnings.warn(f"{way}: {translated(message)}", stacklevel=3)
     if any(np.isnan(result["scores"]).any() for result in results if "error" not in result):
         raise ValueError(f"{way}: some scores are no numbers, so it cannot be evaluated. Leave it out of compare")
     return Run(results, seconds, growth)

@@ -6,27 +6,34 @@ readable, and a text that the table lacks stays English. Arguments, names and ke
 The table is data/zh.toml. `{0}` to `{9}` in it stand for what varies: `{n0}` for a number only, `{s0}` for a size such
 as "12.6 MB". Any other brace is a brace. What varies is translated too, if the table has it, or each item of it, if it
 is a list. The section [parts] is for such contents alone: its entries are too short to be looked for in whole lines.
+Errors hold other things: `{w0}` stands for words of the reader, such as a file's name, which stay as they are, and
+`{t0}` for a text that may be as long as a line, such as another error, which is translated.
+
+An error itself is English in both languages, for programs read it. What shows it to a reader translates it: the command
+does, and a notebook once `use` or the environment variable has chosen Chinese.
 """
 
 import os
 import re
+import sys
 import tomllib
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["columns", "in_use", "padded", "pieces", "speaking", "translated", "use", "wrapped"]
+__all__ = ["columns", "in_use", "padded", "pieces", "several", "speaking", "translated", "use", "wrapped"]
 
 TABLE = Path(__file__).parent / "data" / "zh.toml"
 LANGUAGES = ("en", "zh")
 VARIABLE = "ZSC_LANGUAGE"
 PARTS = "parts"  # the section of the table that is for what varies in other entries
-PLACEHOLDER = re.compile(r"\{([ns]?\d)\}")
+PLACEHOLDER = re.compile(r"\{([nswt]?\d)\}")
 NUMBER = r"[-+−]?[\d,]*\.?\d+(?:e[-+]?\d+)?"
-KINDS = {"n": NUMBER, "s": rf"{NUMBER} [kMGT]?B"}  # what a placeholder of a kind matches
-ANY, LIST, ITEM = ".+?", "(?:(?!; ).)+?", "(?:(?![;,] ).)+?"  # what others match: anything, a list, an item of one
+ANY, LIST, ITEM = ".+?", "(?:(?!; ).)+?", "(?:(?![;,] ).)+?"  # anything, a list, an item of one
+KINDS = {"n": NUMBER, "s": rf"{NUMBER} [kMGT]?B", "w": ANY, "t": ANY}  # what a placeholder of a kind matches
 LETTER = re.compile("[A-Za-z]")
 CHINESE = re.compile("[\u3400-\u9fff]")
 OPENING, CLOSING = "（“《", "，。：；？！）、”》…"  # marks that belong to what follows, and to what comes before
@@ -51,6 +58,7 @@ def use(language: str) -> None:
     """
     global _chosen
     _chosen = known(language)
+    watch_notebook()
 
 
 @contextmanager
@@ -80,6 +88,15 @@ def translated(text: str, part: bool = False) -> str:
     if _chosen == "en":
         return text
     return _part(text) if part else _whole(text)
+
+
+def several(texts: str) -> list[str]:
+    """Return short texts that have one entry together, since each alone may mean something else elsewhere.
+
+    >>> several("yes | no")
+    ['yes', 'no']
+    """
+    return translated(texts).split(" | ")
 
 
 # --------------------------------------------------------------------------------------------------------- the table
@@ -134,7 +151,7 @@ def _found(text, anything):
     for pattern, chinese in patterns:
         if match := pattern.fullmatch(text):
             contents = {name[1:]: words for name, words in match.groupdict().items()}
-            found = {name: _part(words) for name, words in contents.items()}
+            found = {name: words if name[0] == "w" else _part(words) for name, words in contents.items()}
             if found != contents or CHINESE.search(chinese) or not exact.keys().isdisjoint(contents.values()):
                 return _filled(chinese, found)
     return None
@@ -250,3 +267,61 @@ def wrapped(text: str, width: int) -> list[str]:
             lines.append("")
         lines[-1] = f"{lines[-1]}{piece}".lstrip(" ")
     return lines
+
+
+# ------------------------------------------------------------------------------------------------ errors in a notebook
+
+WORDS = ("args", "strerror", "msg")  # where errors keep what they say: all, those of the system, those of imports
+
+
+def watch_notebook() -> None:
+    """Have IPython show errors of this package in Chinese, if this process is a notebook's and Chinese is in use.
+
+    A handler of errors that somebody else has set stays.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None and _chosen != "en" and not shell.custom_exceptions:
+        shell.set_custom_exc((Exception,), _show)
+
+
+def _show(shell: Any, kind: type, error: Exception, trace: Any, tb_offset: int | None = None) -> None:
+    """Show an error as IPython does, with the words of this package's errors in the language in use.
+
+    They are changed for the moment only: a program that looks at the error later finds it in English.
+    """
+    places = [(one, name) for one in _chain(error) if _is_ours(one) for name in WORDS if getattr(one, name, None)]
+    kept = [getattr(one, name) for one, name in places]
+    try:
+        for (one, name), words in zip(places, kept):
+            setattr(one, name, _told(words))
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
+    finally:
+        for (one, name), words in zip(places, kept):
+            setattr(one, name, words)
+
+
+def _told(words):
+    """The words of an error in the language in use: a text, or a tuple in which texts may be."""
+    if isinstance(words, tuple):
+        return tuple(map(_told, words))
+    return translated(words) if isinstance(words, str) else words
+
+
+def _chain(error):
+    """An error, and those during whose handling it came."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return seen
+
+
+def _is_ours(error):
+    """Whether this package raised an error: the innermost place of its traceback is in it."""
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        trace, name = trace.tb_next, trace.tb_frame.f_globals.get("__name__", "")
+    return name.split(".")[0] == __package__
+
+
+watch_notebook()

@@ -27,6 +27,7 @@ from zsc_utils._text import DEFAULT_TEMPLATE, check_labels, default_name, fill, 
 from zsc_utils._types import Name, Precision, Size
 from zsc_utils.batching import PairTokenizer
 from zsc_utils.classifier import LONG_TEXTS, ZeroShotClassifier, check_room
+from zsc_utils.language import several, translated
 from zsc_utils.records import READERS, Part, as_json, cut, ending, read, reason
 
 ROWS = 256  # rows of a part: the work that a killed worker loses, and the step of the progress bar
@@ -109,17 +110,19 @@ def classify_dataset(
         "multi_label": multi_label, "long_texts": long_texts, "text": text, "format": format,
     }  # fmt: skip
     files, output = files_of(source), Path(output).expanduser().resolve()
-    parts = list(tqdm(cut(files, rows, text), desc="counting rows", unit=" parts", leave=False, disable=not progress))
+    desc, unit = several("counting rows | parts")
+    parts = list(tqdm(cut(files, rows, text), desc=desc, unit=f" {unit}", leave=False, disable=not progress))
     if not parts:
         raise ValueError(f"{source} has no rows")
     for file, encoding in {part.file: part.encoding for part in parts if part.encoding != UTF_8}.items():
-        warnings.warn(f"{file} is read as {encoding.upper()}", stacklevel=2)
+        warnings.warn(translated(f"{file} is read as {encoding.upper()}"), stacklevel=2)
     prepare(output, work | {"checkpoint": checkpoint, "rows": rows, "files": stamps(files)})
     waiting = [part for part in parts if not result_file(output, part, format).exists()]
     before = sum(part.count for part in parts) - sum(part.count for part in waiting)
     run = Run()
     tidy(output)
-    with tqdm(total=before + sum(part.count for part in waiting), initial=before, desc="classify", unit=" rows",
+    desc, unit = several("classify | rows")
+    with tqdm(total=before + sum(part.count for part in waiting), initial=before, desc=desc, unit=f" {unit}",
               disable=not progress) as bar:  # fmt: skip
         try:
             # on an error, close the generator at once, or workers would go on
@@ -368,7 +371,7 @@ def through_ray(parts, model, work, workers, address):
                 if report["error"]:
                     raise OSError(f"{report['error']}. What is written stays: call again to go on")
                 if report["warning"]:
-                    warnings.warn(report["warning"], stacklevel=3)
+                    warnings.warn(translated(report["warning"]), stacklevel=3)
                 yield report
         except ray.exceptions.RayError as error:
             raise RuntimeError(f"workers failed: {error}\nWhat is written stays: call again to go on") from error

@@ -22,6 +22,7 @@ import site_pages
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from zsc_utils import claims
+from zsc_utils import language as spoken
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -336,7 +337,8 @@ SEARCH = """
 const fs = require("fs"), vm = require("vm"), [folder, asked] = process.argv.slice(1);
 const made = () => ({ children: [], textContent: "", addEventListener() {}, replaceChildren() { this.children = []; },
   appendChild(one) { this.children.push(one); return one; } });
-const parts = { search: Object.assign(made(), { value: "" }), found: made() };
+const none = /data-none="([^"]*)"/.exec(fs.readFileSync(folder + "/index.html", "utf8"))[1];
+const parts = { search: Object.assign(made(), { value: "" }), found: Object.assign(made(), { dataset: { none } }) };
 const space = { document: { getElementById: (id) => parts[id], createElement: made }, URLSearchParams,
   location: { search: "?q=" + encodeURIComponent(asked) } };
 space.globalThis = space.window = space;
@@ -353,11 +355,16 @@ console.log(JSON.stringify(parts.found.children.map(told)));
                      ("matrices", "04_attention.html#cell-id=matrices"), ("xyzzy", "No lesson has “xyzzy”.")]
 )  # fmt: skip
 def test_the_search_finds_a_section(site, asked, first):
+    assert found_by_search(site, asked)[0] == first
+
+
+def found_by_search(site, asked):
+    """Where the search of an index leads to, best first, or what it says instead."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed: the search was not run")
     done = subprocess.run(["node", "-e", SEARCH, str(site), asked], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)[0] == first
+    return json.loads(done.stdout)
 
 
 MEASURE = """<!DOCTYPE html><iframe id="page" src="{}" style="width:390px;height:800px;border:0"></iframe>
@@ -373,13 +380,162 @@ MEASURE = """<!DOCTYPE html><iframe id="page" src="{}" style="width:390px;height
 @pytest.mark.parametrize("name", ["index.html", "03_batching.html"])
 def test_no_page_is_wider_than_a_phone(site, name):
     """Wide code, tables and words scroll inside their boxes or wrap: nothing stands outside of the window."""
+    assert measured(site, name) == "390 390 0"
+
+
+def measured(site, name):
+    """The width of a phone, that of a page in it, and how many parts stand outside."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium is installed: the width of pages was not measured")
     (site / "measure.html").write_text(MEASURE.format(name), "utf-8")
     options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--allow-file-access-from-files", "--dump-dom"]
     done = subprocess.run([browser, *options, (site / "measure.html").as_uri()], capture_output=True, text=True)
-    assert "<title>390 390 0</title>" in done.stdout, re.findall("<title>.*?</title>", done.stdout)
+    return re.findall("<title>(.*?)</title>", done.stdout)[0]
+
+
+# ------------------------------------------------------------------------------------------------ the Chinese edition
+
+
+OPENINGS = {"en": ("Batching", "how many at a time?", ": "), "zh": ("批处理", "一次多少？", "：")}
+CELLS = (
+    ("padding", "## 填充\n\n标签先填充。批量。"),
+    ("others", "## 其他\n\n充分利用内存，再填写标签。"),
+    ("away", "[字节]({}pages/calculator.html#layers=2) [命令]({}docs/command.md) [下一课](04_attention.ipynb#cell)"),
+    ("drawn", "![图]({}benchmarks/figures/amx-containers.svg)"),
+)
+
+
+def edition_of(folder, language):
+    """The folder of one edition in the folder of a site: a lesson with links out of its folder, and a figure."""
+    name, question, colon = OPENINGS[language]
+    steps = {"en": "../", "zh": "../../"}[language]
+    words = [(cell, source.format(*[steps] * source.count("{}"))) for cell, source in CELLS]
+    cells = [("opening", f"# 03 · {name}{colon}{question}"), *words]
+    figure = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
+    code = [new_code_cell("1", id="draw-a", outputs=[figure]), tagged("solution", "answer = 42", "solution-a")]
+    notebook = new_notebook(cells=[*(new_markdown_cell(source, id=cell) for cell, source in cells), *code])
+    own = folder / "zh" if language == "zh" else folder
+    made = site_pages.Site(
+        own, [lesson_map.Lesson(Path("03_batching.ipynb"), "03", name, question, 40)], language, True
+    )
+    made.add(0, notebook)
+    made.finish(claims.read())
+    return own
+
+
+@pytest.fixture(scope="module")
+def editions(tmp_path_factory):
+    """{language: the folder of an edition} of a site of two."""
+    folder = tmp_path_factory.mktemp("editions") / "site"
+    return {language: edition_of(folder, language) for language in OPENINGS}
+
+
+def words_of(page):
+    """What a reader reads of a page: no tags, styles, scripts, code or pictures."""
+    page = re.sub(r"<(style|script|code|pre)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    said = re.findall(r'(?:aria-label|placeholder|data-none|alt)="([^"]*)"', page)
+    return re.sub(r"<[^>]*>", " ", page) + " ".join(said)
+
+
+def test_every_word_of_the_chinese_pages_is_chinese(editions):
+    for name in ("index.html", "03_batching.html"):
+        held = page(editions["zh"], name)
+        assert held.count('<html lang="zh-CN">') == 1
+        words = words_of(held).replace("English", "")
+        assert not re.search(r"(?:\b[a-z]{2,}[ ,]+){3}", words), name
+        for said in ("Lessons", "Index", "Search", "Calculator", "Solution", "Figure", "figure", "minutes", "claim"):
+            assert not re.search(rf"\b{said}\b", words), (name, said)
+    index = page(editions["zh"], "index.html")
+    assert (
+        "全部课程共 40 分钟，约 1 小时" in index
+        and "前面的词。<a" in index
+        and "<title>用更少的内存做零样本分类</title>" in index
+    )
+    assert "34 条说法中 34 条已有结论：" in index and 'href="01_memory_analysis.html"' in index
+    assert 'alt="第一幅图，由单元格 draw-a 画出"' in index
+    assert "<summary>参考答案</summary>" in page(editions["zh"], "03_batching.html")
+    assert spoken.in_use() == "en"
+
+
+def test_the_english_pages_stay_english_where_chinese_is_spoken(editions, tmp_path):
+    spoken.use("zh")
+    try:
+        made = site_pages.Site(tmp_path, [])
+        made.finish(claims.read())
+    finally:
+        spoken.use("en")
+    index = page(tmp_path, "index.html")
+    assert claims.score(claims.read()) in index and "台账" not in index
+
+
+@pytest.mark.parametrize("name", ["index.html", "03_batching.html", "calculator.html?lang=zh"])
+def test_no_chinese_page_is_wider_than_a_phone(editions, name):
+    assert measured(editions["zh"], name) == "390 390 0"
+
+
+@pytest.mark.parametrize("name", ["index.html", "03_batching.html"])
+def test_a_page_leads_to_itself_in_the_other_edition(editions, site, name):
+    english, chinese = page(editions["en"], name), page(editions["zh"], name)
+    times = 1 if name == "index.html" else 2  # above and below
+    assert len(re.findall(f'<a [^>]*href="zh/{name}"[^>]*>中文</a>', english)) == times
+    assert len(re.findall(f'<a [^>]*href="\\.\\./{name}"[^>]*>English</a>', chinese)) == times
+    assert "中文</a>" not in page(site, name)  # without a second edition
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_links_that_leave_the_notebooks_lead_to_the_checkout(editions, language):
+    folder = editions[language]
+    made = page(folder, "03_batching.html")
+    targets = re.findall(r'(?:href|src)="([^"]*(?:command\.md|amx-containers\.svg|calculator\.html)[^"]*)"', made)
+    assert len(targets) == 5  # the calculator is in the two bars too
+    for target in targets:
+        assert (folder / re.split("[#?]", target)[0]).is_file(), target
+    assert 'href="calculator.html#layers=2"' in made and 'href="04_attention.html#cell"' in made
+
+
+@pytest.mark.parametrize("language, other", [("en", 'data-zh="zh/index.html"'), ("zh", 'data-en="../index.html"')])
+def test_the_calculator_speaks_as_the_page_that_links_to_it(editions, language, other):
+    assert f'href="calculator.html?lang={language}"' in page(editions[language], "index.html")
+    calculator = page(editions[language], "calculator.html")
+    assert other in calculator and f'data-{language}="index.html"' in calculator
+
+
+def test_the_search_of_the_chinese_edition_finds_words_not_characters(editions):
+    zh = editions["zh"]
+    assert found_by_search(zh, "填充") == ["03_batching.html#cell-id=padding"]  # the other section has 填 and 充 apart
+    assert set(found_by_search(zh, "标签")) == {f"03_batching.html#cell-id={cell}" for cell in ("padding", "others")}
+    assert found_by_search(zh, "标签 批量") == found_by_search(zh, "批量") == ["03_batching.html#cell-id=padding"]
+    assert found_by_search(zh, "充") == ["03_batching.html#cell-id=others", "03_batching.html#cell-id=padding"][::-1]
+    assert found_by_search(zh, "没有这个词") == ["没有哪一课里有“没有这个词”。"]
+    held = json.loads(page(zh, "sections.js").removeprefix("const SECTIONS = ").rstrip(";\n"))
+    assert [one["title"] for one in held] == ["03 · 批处理：一次多少？", "03 · 批处理 › 填充", "03 · 批处理 › 其他"]
+
+
+SAYS = re.compile(r'"([^"]+)" \| said|said\(\s*"([^"]+)"|partial\(said, "([^"]+)"')
+
+
+def test_every_english_text_of_the_pages_has_its_chinese_and_no_chinese_is_left_over():
+    files = [*site_pages.TEMPLATES.glob("*.j2"), Path(site_pages.__file__)]
+    said = {text for file in files for found in SAYS.findall(file.read_text("utf-8")) for text in found if text}
+    assert said - {"words"} == site_pages.words().keys() and len(said) > 10  # an example in a comment
+    for english, chinese in site_pages.words().items():
+        assert sorted(re.findall(r"{\d}", english)) == sorted(re.findall(r"{\d}", chinese)), english
+        assert re.search("[一-鿿]", chinese), english
+
+
+@pytest.mark.parametrize("name", [file.name for file in sorted(site_pages.TEMPLATES.glob("*.j2"))])
+def test_no_words_of_a_template_are_english_in_both_editions(name):
+    text = (site_pages.TEMPLATES / name).read_text("utf-8")
+    text = re.sub(r"{[{%#].*?[}%#]}|<[^>]*>", "", text, flags=re.DOTALL)
+    assert not re.search("[A-Za-z]{2}", text), text
+
+
+def test_a_language_or_a_word_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="language 'fr'"):
+        site_pages.Site(tmp_path, [], "fr")
+    with pytest.raises(KeyError, match="no such words"):
+        site_pages.said("no such words", language="zh")
 
 
 # ------------------------------------------------------------------------------------------ defects for the gates

@@ -428,6 +428,35 @@ def names(answer):
     return {name for _, name, _ in answer.get("lines", [])}
 
 
+def test_no_word_of_the_page_is_left_over(v8):
+    """What a text is called stands in the page or a script; of some names only the beginning does."""
+    files = [file.read_text(encoding="utf-8") for file in PAGES.iterdir() if file.name != "texts.js"]
+    begun = ("problem ", "verdict ", "all ", "meaning ", "short ")
+    for name in texts(v8):
+        assert name.startswith(begun) or re.search(rf"\b{re.escape(name)}(?!\w)", "\n".join(files)), name
+
+
+UNITS = re.compile(r"\d[\d,.]*\d|\d|[kMGT]?B\b|fp32|fp16|bf16|int8")
+NO_WORDS = ("other", "format transformers", "ONNX Runtime", "tanh", "logits")  # names, which are the same in Chinese
+
+
+def test_the_chinese_words_are_chinese_and_keep_numbers_and_units(v8):
+    for name, (english, chinese) in texts(v8).items():
+        assert sorted(UNITS.findall(english)) == sorted(UNITS.findall(chinese)), name
+        assert not re.search("[一-鿿][A-Za-z0-9]|[A-Za-z0-9][一-鿿]", chinese), name  # a space stands between
+        if re.search("[a-z]{2}", re.sub(r"{\w+}", "", english)) and name not in NO_WORDS:
+            assert re.search("[一-鿿]", chinese), name
+
+
+@pytest.mark.parametrize(
+    "asked, browser, language",
+    [(None, "en-GB", "en"), (None, "zh-CN", "zh"), (None, "zh", "zh"), (None, "fr", "en"), ("zh", "en-GB", "zh"),
+     ("en", "zh-CN", "en"), ("zh-TW", "en", "zh"), ("", "zh", "en")],
+)  # fmt: skip
+def test_the_page_speaks_as_its_link_asks_or_else_as_the_browser(v8, asked, browser, language):
+    assert v8.eval(f"languageOf({json.dumps(asked)}, {json.dumps(browser)})") == language
+
+
 def test_the_page_fetches_nothing():
     for file in PAGES.iterdir():
         assert not re.search(r"https?:|//\w+\.\w+/|fetch\(|import\(", file.read_text(encoding="utf-8")), file.name

@@ -1,7 +1,10 @@
 """What the package says to a reader is Chinese in Chinese, and the same as ever in English."""
 
+import argparse
 import ast
 import doctest
+import errno
+import json
 import os
 import re
 import subprocess
@@ -70,7 +73,7 @@ def left(text):
 
 
 def test_the_examples_run():
-    assert doctest.testmod(language) == (0, 4)
+    assert doctest.testmod(language) == (0, 5)
 
 
 def test_an_entry_has_the_same_placeholders_and_digits():
@@ -96,9 +99,12 @@ def test_an_english_text_stands_once():
     assert max(Counter(english for english, _ in ENTRIES).values()) == 1
 
 
+OF_PYTHON = ("[Errno]", "codec can't decode bytes in position")  # in C; the rest is in two modules
+
+
 def literals(folder):
-    """What string literals say, and the ledger."""
-    for file in folder.rglob("*.py"):
+    """What string literals say, those of two modules of Python's too, and the ledger."""
+    for file in (*folder.rglob("*.py"), Path(argparse.__file__), Path(json.decoder.__file__)):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
@@ -106,8 +112,9 @@ def literals(folder):
 
 
 def test_no_entry_is_of_a_text_that_there_is_not():
-    """Each word of it is said somewhere: names of ways in the benchmarks' records, those of events in lesson 00."""
-    said = "\n".join(literals(ROOT / "zsc_utils"))
+    """Each word of it is said somewhere: names of ways in the benchmarks' records, those of events in lesson 00, the
+    errors of the system and of Python."""
+    said = "\n".join([*literals(ROOT / "zsc_utils"), *map(os.strerror, errno.errorcode), *OF_PYTHON])
     said += "".join(file.read_text(encoding="utf-8") for file in (ROOT / "benchmarks" / "records").glob("*.json"))
     said += (ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8")
     said += "\n".join(word.upper() for word in claims.VERDICTS)
@@ -151,12 +158,15 @@ def table(monkeypatch):
         ("it took 2 s", "用 2 s"),
         ("it took 2 MB", "占 2 MB"),
         ("it took two", "要 two"),
+        ("no a cat: bread, a cat", "没有 a cat：bread, a cat"),  # words of the reader stay as they are
+        ("why: it took a cat, 5 MB", "因为要猫，5 MB"),  # a text in a text, with its commas
     ],
 )
 def test_a_text_is_looked_for_as_a_whole_then_as_a_pattern_then_by_line(table, text, chinese):
     table(
         lines={"a cat": "猫", "two: {0} and {1}": "二：{1} 和 {0}", "{} of {n0}": "{n0} 中的 {}",
-               "it took {s0}": "占 {s0}", "it took {n0} s": "用 {n0} s", "it took {0}": "要 {0}"},
+               "it took {s0}": "占 {s0}", "it took {n0} s": "用 {n0} s", "it took {0}": "要 {0}",
+               "no {w0}: {w1}": "没有 {w0}：{w1}", "why: {t0}": "因为{t0}"},
         parts={"{n0} cats": "{n0} 只猫"},
     )  # fmt: skip
     assert language.translated(text) == chinese
@@ -491,6 +501,7 @@ def test_the_bill_of_a_pass_is_chinese_and_in_columns(options, chinese):
 
 
 def test_plans_are_chinese_and_their_errors_english(chinese):
+    """Programs read errors; what shows them to a reader translates them."""
     for setting in (plan.Setting("int8", "sdpa", 512, 64), plan.Setting("int8", "sdpa", 512, 64, 4096),
                     plan.Setting("fp32", "sdpa", 1024, 64, 4096, False),
                     onnx_plan.Setting("int8", 512, 64, 0, 1), onnx_plan.Setting("int8", 512, 64, 1024, 2)):  # fmt: skip
