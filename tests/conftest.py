@@ -12,6 +12,8 @@ import pytest
 import torch
 from oracle import DATA, ORACLE
 
+from zsc_utils import language
+
 torch.set_num_threads(1)  # for fixtures that are made before `one_thread`
 
 
@@ -50,6 +52,14 @@ def oracle(tmp_path_factory):
 @pytest.fixture(scope="session")
 def mini():
     return zsc.load("mini")
+
+
+@pytest.fixture
+def chinese():
+    """The language is Chinese for one test."""
+    language.use("zh")
+    yield
+    language.use("en")
 
 
 @pytest.fixture(autouse=True)

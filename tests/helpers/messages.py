@@ -173,6 +173,13 @@ def errors():
 
 
 @cache
+def translations():
+    """All texts that the package has translated at once, rather than when an error is shown."""
+    made = [call for name in ("translated", "several") for call in calls()[name]]
+    return {text for node, scopes in made for text in texts(node.args[0], scopes)}
+
+
+@cache
 def literals():
     """All texts of the package's code, as they stand."""
     found = set()

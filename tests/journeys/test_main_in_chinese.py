@@ -8,23 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import messages
 import pytest
 from oracle import ORACLE
 
 from zsc_utils import __main__ as command
 from zsc_utils import _help, classifier, language
+from zsc_utils._exports import FORMATS
+from zsc_utils._ways import Way
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ([], ["classify"], ["plan"], ["export"], ["evaluate"])
 EXAMPLES = ("  python -m", "  cat ")
-
-
-@pytest.fixture
-def chinese():
-    """The language is Chinese for one test."""
-    language.use("zh")
-    yield
-    language.use("en")
 
 
 @pytest.fixture
@@ -119,19 +114,19 @@ def complaint(capsys, words):
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "words, told",
-    [
-        ([], "缺少必需的参数：classify | plan | export | evaluate"),
-        (["classify"], "缺少必需的参数：FILE, --labels"),
-        (["plan", "--length", "x"], "参数 --length：'x' 不是 int"),
-        (["plan", "--precision", "fp8"], "参数 --precision：不能是 'fp8'（可选："),
-        (["plan", "--nothing"], "不认识的参数：--nothing"),
-        (["plan", "--budget"], "参数 --budget：后面要有一个值"),
-        (["plan", "--allow-lossy=1"], "参数 --allow-lossy：它不带值，却给了 '1'"),
-        (["plan", "--l=3"], "选项 --l=3 不明确：可以是 --length, --labels"),
-    ],
-)
+WRONG_LINES = [
+    ([], "缺少必需的参数：classify | plan | export | evaluate"),
+    (["classify"], "缺少必需的参数：FILE, --labels"),
+    (["plan", "--length", "x"], "参数 --length：'x' 不是 int"),
+    (["plan", "--precision", "fp8"], "参数 --precision：不能是 'fp8'（可选："),
+    (["plan", "--nothing"], "不认识的参数：--nothing"),
+    (["plan", "--budget"], "参数 --budget：后面要有一个值"),
+    (["plan", "--allow-lossy=1"], "参数 --allow-lossy：它不带值，却给了 '1'"),
+    (["plan", "--l=3"], "选项 --l=3 不明确：可以是 --length, --labels"),
+]
+
+
+@pytest.mark.parametrize("words, told", WRONG_LINES)
 def test_a_wrong_command_line_is_told_in_chinese(chinese, capsys, words, told):
     *usage, last = complaint(capsys, words).splitlines()
     assert usage[0].startswith("用法：") and re.fullmatch(
@@ -178,6 +173,19 @@ def test_an_option_has_its_name_in_an_error(files, chinese, capsys):
     assert command.main(["plan", "--checkpoint", "base-shape", "--container", "160MB"]) == command.WRONG_USE
     said = capsys.readouterr().err
     assert "没有得分不变的方式放得下" in said and "--allow-lossy 时最快的是" in said and "allow_lossy" not in said
+
+
+def test_no_entry_of_the_command_is_left_over(helped, chinese, capsys, monkeypatch):
+    said = {*messages.translations(), *_help.HEADINGS, "error: 7"}
+    said |= {f"7: 7 in {precision}, 7.5 MB" for precision in FORMATS.values()}  # what an export prints
+    said |= {str(Way(torch, "7", streamed, False, 0, ())) for torch in (True, False) for streamed in (True, False)}
+    monkeypatch.setattr(_help, "translated", lambda text: said.add(text.strip()) or language.translated(text))
+    for words in COMMANDS:
+        helped(words)
+    for words, _ in WRONG_LINES:
+        complaint(capsys, words)
+    for english in language.entries()["command"]:
+        assert any(map(language._pattern(english, language.ANY).fullmatch, said)), english
 
 
 # -------------------------------------------------------------------------------------------------- while it works

@@ -43,14 +43,6 @@ STAYING = set(
 )
 
 
-@pytest.fixture
-def chinese():
-    """The language is Chinese for one test."""
-    language.use("zh")
-    yield
-    language.use("en")
-
-
 @pytest.fixture(autouse=True)
 def store(tmp_path, monkeypatch):
     """No guess has been kept."""

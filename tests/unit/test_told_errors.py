@@ -17,14 +17,6 @@ from zsc_utils import language
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def chinese():
-    """The language is Chinese for one test."""
-    language.use("zh")
-    yield
-    language.use("en")
-
-
 # -------------------------------------------------------------------------------------------------- texts and entries
 
 # what is put together where the code alone does not tell
