@@ -525,10 +525,10 @@ RECORD = {
 
 def test_the_table_of_containers_shows_the_smallest_that_worked_and_both_kinds_of_bytes():
     assert report.containers(RECORD)[2:] == [
-        "| transformers pipeline | over 512 MB |  | 1.00 | 300 MB (200 + 90) | 1.0 s | 100.0% |",
-        "| transformers pipeline, cut at 64 tokens | 512 MB | 1.67 | 2.00 | 300 MB (200 + 90) | 1.0 s "
+        "| transformers pipeline | over 512 MB |  | 1.00 | 300 MB (200; 90) | 1.0 s | 100.0% |",
+        "| transformers pipeline, cut at 64 tokens | 512 MB | 1.67 | 2.00 | 300 MB (200; 90) | 1.0 s "
         "| 100.0%, longer texts 50.0% |",
-        "| ours | 256 MB | 2.00 | 4.00 | 150 MB (200 + 90) | 1.0 s | 100.0% |",
+        "| ours | 256 MB | 2.00 | 4.00 | 150 MB (200; 90) | 1.0 s | 100.0% |",
         "| ModelScope | not measured here: needs another environment | | | | | |",
         "",
         "24 texts with 9 labels. Sizes of containers, in MB: 512, 256, 128.",

@@ -31,7 +31,7 @@ USED_AS = {"jupyterlab": ("Makefile", "jupyter lab"), "nbval": ("Makefile", "--n
 # the house from the ground up: a room imports from lower floors only, so none on its own floor
 FLOORS = [
     ["_types", "language"],
-    ["_agreement", "_container", "_encodings", "_exports", "_process", "_products", "_sizes", "_svg", "_text"]
+    ["_agreement", "_container", "_encodings", "_exports", "_help", "_process", "_products", "_sizes", "_svg", "_text"]
     + ["_weights"],
     ["onnx_graphs", "plots"],
     ["_bert", "_groups", "_tensors", "batching", "onnx_plan", "records"],
@@ -52,7 +52,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # for notebooks and tests: no other room imports them
 SIDE = {"samples", "claims", "drawings", "exercises", "_charts_01", "_charts_02", "_charts_07", "_workers_07"}
 WITHOUT_TORCH = (
-    "_agreement _checkpoint_commands _container _encodings _evaluation_table _exports _groups _labelled _process "
+    "_agreement _checkpoint_commands _container _encodings _evaluation_table _exports _groups _help _labelled _process "
     "_results _sizes _text _types _ways batching classifier evaluation exercises exercises.lesson_02 "
     "exercises.lesson_05 language onnx_engine onnx_graphs onnx_plan records scaling "
     "__main__".split()

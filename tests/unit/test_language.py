@@ -338,10 +338,11 @@ def test_the_ledger_as_table_and_page_is_chinese(chinese):
 
 def test_a_measurement_is_compared_in_one_language(chinese, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("ZSC_CHECKPOINT", raising=False)
-    assert claims.decide("table-fp32", "0.82 GB on a CPU, Python and libraries included", equal={"2.1": 0.82})
-    assert claims.decide("table-fp32", "CPU 上 0.82 GB，含 Python 和各个库", equal={"2.1": 0.82})
-    assert not claims.decide("table-fp32", "CPU 上 0.83 GB，含 Python 和各个库", equal={"2.1": 0.83})
-    assert "台账里是：推翻，CPU 上 0.82 GB，含 Python 和各个库" in capsys.readouterr().out
+    size = float(next(claim for claim in claims.read() if claim.id == "table-fp32").found.split()[0])
+    assert claims.decide("table-fp32", f"{size:.2f} GB on a CPU, Python and libraries included", equal={"2.1": size})
+    assert claims.decide("table-fp32", f"CPU 上 {size:.2f} GB，含 Python 和各个库", equal={"2.1": size})
+    assert not claims.decide("table-fp32", f"CPU 上 {size + 1:.2f} GB，含 Python 和各个库", equal={"2.1": size})
+    assert f"台账里是：推翻，CPU 上 {size:.2f} GB，含 Python 和各个库" in capsys.readouterr().out
 
 
 # ----------------------------------------------------------------------------------------------- charts and pictures
