@@ -229,7 +229,7 @@ def test_rows_that_are_left_out_are_told_in_chinese(files, chinese, capsys):
 def test_the_ways_of_a_container_are_chinese_and_in_columns(chinese, capsys):
     assert command.main(["plan", "--checkpoint", "mini", "--container", "4GB"]) == 0
     title, head, *rows, counted, advice = capsys.readouterr().out.splitlines()
-    assert title == "mini：在 900.0 MB 的容器里，预测的上限" and head.split() == [
+    assert title == "mini：在 4.0 GB 的容器里，预测的上限" and head.split() == [
         "方式",
         "整个进程",
         "最小",
