@@ -82,8 +82,7 @@ def draw(test, logits, temperature, file):
 
     right = np.array([number for *_, number in test])
     figure, axes = pyplot.subplots(figsize=(5, 4.2), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8)
-    axes.text(0.42, 0.37, "as often right as the score says", rotation=38, fontsize=8)
+    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, label="as often right as the score says")
     lines = {"scores as they are": (1.0, plots.OTHER, "s"), "with the temperature": (temperature, plots.CHOSEN, "o")}
     for name, (value, colour, marker) in lines.items():
         points = [each for each in bins(logits, right, value) if each[2] >= 5]
@@ -105,7 +104,7 @@ def main():
     classify, test = ZeroShotClassifier(arguments.checkpoint), evaluate.topic_lists(evaluate.records_of("topics_new"))
     logits = entailment_logits(classify, test)
     found = report(classify, test, logits)
-    print(found)
+    print({name: round(float(value), 4) for name, value in found.items()})
     draw(test, logits, found["temperature"], arguments.chart)
 
 
