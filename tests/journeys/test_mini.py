@@ -65,10 +65,10 @@ def test_goals_that_were_reached_are_these(report):
     assert reached == REACHED
 
 
-@pytest.mark.parametrize("name", ["topics_new", "topics_familiar", "reviews_stated", "reviews_implied"])
-def test_unseen_templates_cost_at_most_four_points(report, name):
-    """The goal of two points is missed for familiar topics, as the card says. The other tests hold the report."""
-    assert report[name]["unseen"] >= report[name]["bare"] - 0.04
+def test_unseen_templates_cost_more_than_three_points_for_familiar_topics_alone(report):
+    """A weakness that the card names. Red when another part loses as much, and when this one does not."""
+    parts = ("topics_new", "topics_familiar", "reviews_stated", "reviews_implied")
+    assert [name for name in parts if report[name]["unseen"] < report[name]["bare"] - 0.03] == ["topics_familiar"]
 
 
 def test_topics_under_unseen_templates(classify, report):
