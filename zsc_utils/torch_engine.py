@@ -90,6 +90,8 @@ class TorchEngine:
         if self.plan is not None:
             for batch in block:
                 self.plan.look(batch.ids)
+            if self.plan.budget is not None:
+                trim_heap()  # else freed tensors leave holes, more the longer it runs
         return logits
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from heap import HOLES, anonymous, heap_with_holes
 from oracle import HELPERS, ORACLE
 from results import as_dicts
 from toys import held
@@ -454,6 +455,20 @@ def test_glibc_is_told_only_under_a_budget(monkeypatch, oracle):
     assert told[4:] == told[:4]
     zsc.ZeroShotClassifier(oracle, memory_budget="1GB")
     assert told[8:] == told[:4]
+
+
+def trimmed_by_a_call(folder, budget):
+    """Bytes that a call gives back of a heap with holes."""
+    classify = zsc.ZeroShotClassifier(folder, memory_budget=budget)
+    with heap_with_holes() as held:
+        classify("去看海", LABELS)
+        return held - anonymous()
+
+
+def test_holes_in_the_heap_are_given_back_only_under_a_budget():
+    """Or a process outgrows its budget the longer it runs."""
+    assert memory.process_peak(trimmed_by_a_call, ORACLE, "1GB").result > HOLES / 2
+    assert memory.process_peak(trimmed_by_a_call, ORACLE, None).result < HOLES / 2
 
 
 # ------------------------------------------------------------------------------------------------------ budgets kept
