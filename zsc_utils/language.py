@@ -18,6 +18,7 @@ import re
 import sys
 import tomllib
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -48,7 +49,20 @@ def known(language: str) -> str:
     return language
 
 
-_chosen = known(os.environ.get(VARIABLE) or LANGUAGES[0])
+def asked_for() -> str:
+    """Return the language of the environment variable, such as "zh" for "zh_CN.UTF-8".
+
+    A variable must not keep programs from starting: for a language that there is not it warns, and takes English.
+    """
+    value = os.environ.get(VARIABLE) or LANGUAGES[0]
+    language = re.split(r"[-_.]", value.lower())[0]
+    if language in LANGUAGES:
+        return language
+    warnings.warn(f"{VARIABLE} is {value!r}: set it to {' or '.join(LANGUAGES)}; it is English now", stacklevel=2)
+    return LANGUAGES[0]
+
+
+_chosen = asked_for()
 
 
 def use(language: str) -> None:

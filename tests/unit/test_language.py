@@ -177,14 +177,20 @@ def test_in_english_the_table_is_not_looked_for(monkeypatch):
     assert language.translated(text) is text and language.in_use() == "en"
 
 
-@pytest.mark.parametrize("named, said", [("zh", "相等"), ("en", "equal"), ("", "equal")])
+@pytest.mark.parametrize(
+    "named, said",
+    [("zh", "相等"), ("zh_CN.UTF-8", "相等"), ("ZH", "相等"), ("en", "equal"), ("", "equal"), ("fr", "equal")],
+)
 def test_the_environment_variable_chooses(named, said):
+    """A language that there is not is named, and keeps no program from starting."""
     script = (
         "import sys; from zsc_utils import language; sys.stdout.buffer.write(language.translated('equal').encode())"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=os.environ | {"ZSC_LANGUAGE": named}, cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.decode() == said
+    warned = b"ZSC_LANGUAGE is 'fr': set it to en or zh; it is English now" in done.stderr
+    assert warned == (named == "fr")
 
 
 def test_a_language_that_there_is_not_is_refused():
