@@ -58,7 +58,7 @@ def asked_for() -> str:
     language = re.split(r"[-_.]", value.lower())[0]
     if language in LANGUAGES:
         return language
-    warnings.warn(f"{VARIABLE} is {value!r}: set it to {' or '.join(LANGUAGES)}; it is English now", stacklevel=2)
+    warnings.warn(f"{VARIABLE} is {value!r}: choose one of {', '.join(LANGUAGES)}; it is English now", stacklevel=2)
     return LANGUAGES[0]
 
 

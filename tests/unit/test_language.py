@@ -189,7 +189,7 @@ def test_the_environment_variable_chooses(named, said):
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=os.environ | {"ZSC_LANGUAGE": named}, cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.decode() == said
-    warned = b"ZSC_LANGUAGE is 'fr': set it to en or zh; it is English now" in done.stderr
+    warned = b"ZSC_LANGUAGE is 'fr': choose one of en, zh; it is English now" in done.stderr
     assert warned == (named == "fr")
 
 
