@@ -396,17 +396,26 @@ def answers(mini):
 
 
 GOALS = {"fp16": 0.995, "bf16": 0.995, "int8": 0.99}
-# 854 of 864 keep their answer and as many are right; the card of mini says so
-MISSED = {("off the grid", "int8"): 0.988}
+KINDS = [(weights, precision) for weights in ("bundled", "off the grid") for precision in quantization.PRECISIONS]
+# the goal stands; a record that reaches it again turns this red, and the mark goes
+MISSED = pytest.mark.xfail(strict=True, reason="854 of 864 texts keep their answer, .988; the card of mini says so")
 
 
-@pytest.mark.parametrize("weights", ["bundled", "off the grid"])
-@pytest.mark.parametrize("precision", quantization.PRECISIONS)
+@pytest.mark.parametrize(
+    "weights, precision",
+    [pytest.param(*kind, marks=[MISSED] * (kind == ("off the grid", "int8"))) for kind in KINDS],
+)
 def test_the_whole_test_set_agrees_as_recorded(weights, precision):
     """benchmarks/agreement.py takes long; a part of what it recorded is measured again below."""
     record = machine.records("agreement")["avx512-vnni-bf16"][weights][precision]
     assert record["texts"] == 864
-    assert record["same"] / record["texts"] >= MISSED.get((weights, precision), GOALS[precision])
+    assert record["same"] / record["texts"] >= GOALS[precision]
+
+
+@pytest.mark.parametrize("weights, precision", KINDS)
+def test_as_many_answers_are_right_as_recorded(weights, precision):
+    record = machine.records("agreement")["avx512-vnni-bf16"][weights][precision]
+    assert record["texts"] == 864
     assert record["right"][1] >= record["right"][0] - 0.005 * record["texts"]
 
 
